@@ -1,0 +1,5 @@
+"""GameGen-X. Importing it does one thing: it lets torchvision load beside a CPU-only torch (see the module named below)."""
+
+from gamegen_x.torchvision_cpu import install
+
+install()
