@@ -1,0 +1,50 @@
+"""The line from noise (time 0) to data (time 1) and its velocity: rectified flow (Liu et al. 2022, equation 1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class FlowPoint:
+    """A place on the line, and which way the line runs there."""
+
+    latents: Float[Tensor, "*batch t c h w"]
+    velocity: Float[Tensor, "*batch t c h w"]
+
+
+def point_on_flow(
+    data: Float[Tensor, "*batch t c h w"],
+    noise: Float[Tensor, "*batch t c h w"],
+    time: Float[Tensor, "*batch t"],  # every frame has its own; a context frame stands at 1
+) -> FlowPoint:
+    """x_time = time * data + (1 - time) * noise; velocity = d x / d time = data - noise."""
+    weight = rearrange(time, "... t -> ... t 1 1 1")
+    return FlowPoint(latents=torch.lerp(noise, data, weight), velocity=data - noise)
+
+
+def data_at_end(
+    latents: Float[Tensor, "*batch t c h w"], velocity: Float[Tensor, "*batch t c h w"], time: Float[Tensor, "*batch t"]
+) -> Float[Tensor, "*batch t c h w"]:
+    """The data that a point and its velocity lead to: x_1 = x_time + (1 - time) v."""
+    return latents + rearrange(1 - time, "... t -> ... t 1 1 1") * velocity
+
+
+def flow_matching_loss(
+    predicted: Float[Tensor, "*batch t c h w"],
+    velocity: Float[Tensor, "*batch t c h w"],
+    is_generated: Bool[Tensor, "*batch t"],  # context frames, and absent players, do not count
+    weight: Float[Tensor, "*batch t #c h w"] | None = None,
+) -> Float[Tensor, ""]:
+    """Mean squared error of the velocity over generated frames (Lipman et al. 2022, equation 23), in fp32."""
+    error = (predicted.float() - velocity.float()).square()
+    counted = rearrange(is_generated, "... t -> ... t 1 1 1").to(error.dtype)
+    if weight is not None:
+        counted = counted * weight
+    counted = counted.expand_as(error)
+    return (error * counted).sum() / counted.sum().clamp_min(1)

@@ -1,0 +1,44 @@
+"""Euler and Heun: (velocity, noise, times) -> data. One function a solver, one signature.
+
+`times` run from 0 (noise) to 1 (data). Latents are those to be generated; the velocity function knows their context.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gamegen_x.diffusion.time_sampling import shift_times
+
+ScalarVelocity = Callable[[Tensor, float], Tensor]  # latents, their common time -> velocity
+
+
+def euler(velocity: ScalarVelocity, noise: Float[Tensor, "..."], times: Sequence[float]) -> Float[Tensor, "..."]:
+    """x_{i+1} = x_i + (t_{i+1} - t_i) v(x_i, t_i)."""
+    latents = noise
+    for now, then in zip(times, times[1:], strict=False):
+        latents = latents + (then - now) * velocity(latents, now)
+    return latents
+
+
+def heun(velocity: ScalarVelocity, noise: Float[Tensor, "..."], times: Sequence[float]) -> Float[Tensor, "..."]:
+    """Second order: the mean of the velocities at both ends of a step (Karras et al. 2022, algorithm 1)."""
+    latents = noise
+    for now, then in zip(times, times[1:], strict=False):
+        first = velocity(latents, now)
+        reached = latents + (then - now) * first
+        latents = latents + (then - now) * 0.5 * (first + velocity(reached, then))
+    return latents
+
+
+SOLVERS = {"euler": euler, "heun": heun}
+
+
+def solver_times(num_steps: int, shift: float) -> list[float]:
+    """num_steps + 1 times from 0 to 1, evenly spaced and then shifted as in training."""
+    if num_steps < 1:
+        raise ValueError(f"num_steps must be at least 1, got {num_steps}")
+    return [float(time) for time in shift_times(torch.linspace(0, 1, num_steps + 1), shift)]

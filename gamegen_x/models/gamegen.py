@@ -1,0 +1,108 @@
+"""GameGenX: MSDiT steered by InstructNet; the one place where players are folded into the batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from gamegen_x.models.instructnet import InstructNet
+from gamegen_x.models.layers.modulation import VideoMetadata
+from gamegen_x.models.msdit import MSDiT
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """All that a generated clip is asked to follow. Text and instruction are a clip's, keys are each player's.
+
+    Absent things are said so: a text or instruction row whose mask is all false, `has_actions` or `has_prompt` false.
+    """
+
+    text: Float[Tensor, "b l d_text"]
+    text_mask: Bool[Tensor, "b l"]
+    fps: Float[Tensor, " b"]
+    num_frames: Float[Tensor, " b"]  # video frames of the clip or window
+    actions: Float[Tensor, "b p t f k"]  # keys held at each of the f video frames inside a latent frame
+    has_actions: Bool[Tensor, "b p"]
+    instruction: Float[Tensor, "b li d_text"]
+    instruction_mask: Bool[Tensor, "b li"]
+    is_instructed: Bool[Tensor, "b t"]  # latent frames to which the instruction applies
+    video_prompt: Float[Tensor, "b p t c h w"] | None
+    has_prompt: Bool[Tensor, " b"]
+
+    def without_text(self) -> Conditions:
+        return replace(self, text_mask=torch.zeros_like(self.text_mask))
+
+    def frames(self, start: int, stop: int) -> Conditions:
+        """The same conditions for latent frames start to stop (not included)."""
+        return replace(
+            self,
+            actions=self.actions[:, :, start:stop],
+            is_instructed=self.is_instructed[:, start:stop],
+            video_prompt=None if self.video_prompt is None else self.video_prompt[:, :, start:stop],
+        )
+
+
+class GameGenX(nn.Module):
+    """Predicts the velocity of every player's latents. A single player is the case p = 1.
+
+    Without an InstructNet, or with `is_steered` false, the foundation simply continues the world.
+    """
+
+    def __init__(self, msdit: MSDiT, instructnet: InstructNet | None) -> None:
+        super().__init__()
+        self.msdit = msdit
+        self.instructnet = instructnet
+
+    def forward(
+        self,
+        latents: Float[Tensor, "b p t c h w"],
+        time: Float[Tensor, "b p t"],  # 0 = noise, 1 = data; context frames stand at 1
+        conditions: Conditions,
+        is_steered: bool = True,
+    ) -> Float[Tensor, "b p t c h w"]:
+        num_players = latents.shape[1]
+
+        def each_player(value: Tensor) -> Tensor:
+            return repeat(value, "b ... -> (b p) ...", p=num_players)
+
+        def fold(value: Tensor) -> Tensor:
+            return rearrange(value, "b p ... -> (b p) ...")
+
+        msdit, size = self.msdit, latents.shape[-2:]
+        metadata = VideoMetadata(
+            height=latents.new_full((latents.shape[0] * num_players,), size[0] * msdit.spatial_factor),
+            width=latents.new_full((latents.shape[0] * num_players,), size[1] * msdit.spatial_factor),
+            num_frames=each_player(conditions.num_frames),
+            fps=each_player(conditions.fps),
+        )
+        tokens = msdit.embed(fold(latents))
+        condition = msdit.condition(fold(time), metadata)
+        modulation = msdit.modulation(condition)
+        residuals: list[Tensor] = []
+        if self.instructnet is not None and is_steered:
+            prompt = conditions.video_prompt
+            residuals = self.instructnet(
+                tokens,
+                modulation,
+                fold(conditions.actions),
+                fold(conditions.has_actions),
+                each_player(conditions.instruction),
+                each_player(conditions.instruction_mask),
+                each_player(conditions.is_instructed),
+                None if prompt is None else fold(prompt),
+                each_player(conditions.has_prompt),
+            )
+        velocity = msdit.predict(
+            tokens,
+            condition,
+            modulation,
+            each_player(conditions.text),
+            each_player(conditions.text_mask),
+            size,
+            residuals,
+        )
+        return rearrange(velocity, "(b p) ... -> b p ...", p=num_players)

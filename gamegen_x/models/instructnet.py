@@ -1,0 +1,182 @@
+"""InstructNet: keys, instructions and video prompts -> residuals for MSDiT (GameGen-X, section 3.3)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, repeat
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from gamegen_x.models.layers.attention import CrossAttention
+from gamegen_x.models.layers.patches import Patchify
+from gamegen_x.models.msdit import Block, MSDiT, norm
+
+
+class KeyEmbedder(nn.Module):
+    """The keys held at every video frame of a latent frame, as one vector; a learned vector where no keys are given.
+
+    "No key is held" and "nobody said which keys are held" are different: the second leaves the world to itself.
+    """
+
+    def __init__(self, num_keys: int, frames_per_latent: int, dim: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(frames_per_latent * num_keys, dim), nn.SiLU(), nn.Linear(dim, dim))
+        self.unknown = nn.Parameter(torch.randn(dim) * dim**-0.5)
+
+    def forward(
+        self, actions: Float[Tensor, "b t f k"], has_actions: Bool[Tensor, " b"]
+    ) -> Float[Tensor, "b t d_keys"]:
+        embedded = self.mlp(rearrange(actions, "b t f k -> b t (f k)"))
+        return torch.where(has_actions[:, None, None], embedded, self.unknown.to(embedded.dtype))
+
+
+class OperationFusion(nn.Module):
+    """The operation fusion expert: z + gamma * (z - mean) / deviation + beta, with gamma and beta from the keys.
+
+    All tokens of a frame share them. Both start at zero, so an untrained InstructNet changes nothing.
+    """
+
+    def __init__(self, keys_dim: int, dim: int) -> None:
+        super().__init__()
+        self.to_scale_and_shift = nn.Linear(keys_dim, 2 * dim)
+        nn.init.zeros_(self.to_scale_and_shift.weight)
+        nn.init.zeros_(self.to_scale_and_shift.bias)
+
+    def forward(
+        self, features: Float[Tensor, "b t n d"], keys: Float[Tensor, "b t d_keys"]
+    ) -> Float[Tensor, "b t n d"]:
+        scale, shift = rearrange(self.to_scale_and_shift(F.silu(keys)), "b t (two d) -> two b t 1 d", two=2)
+        return features + norm(features) * scale + shift
+
+
+class InstructionFusion(nn.Module):
+    """The instruction fusion expert: frames to which an instruction applies look at its words."""
+
+    def __init__(self, dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.cross_attention = CrossAttention(dim, num_heads)
+        nn.init.zeros_(self.cross_attention.out.weight)
+        nn.init.zeros_(self.cross_attention.out.bias)
+
+    def forward(
+        self,
+        features: Float[Tensor, "b t n d"],
+        instruction: Float[Tensor, "b l d"],
+        mask: Bool[Tensor, "b l"],
+        is_instructed: Bool[Tensor, "b t"],
+    ) -> Float[Tensor, "b t n d"]:
+        seen = self.cross_attention(rearrange(features, "b t n d -> b (t n) d"), instruction, mask)
+        return features + seen.view_as(features) * is_instructed[:, :, None, None]
+
+
+class InstructBlock(nn.Module):
+    """A block of the foundation's kind that listens to keys and, where it is spatial, to an instruction."""
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        mlp_ratio: float,
+        keys_dim: int,
+        temporal: bool,
+        causal: bool,
+        has_instruction: bool,
+        rotary_base: float,
+    ) -> None:
+        super().__init__()
+        self.operation = OperationFusion(keys_dim, dim)
+        self.instruction = InstructionFusion(dim, num_heads) if has_instruction else None
+        self.block = Block(dim, num_heads, mlp_ratio, temporal, causal, has_text=False, rotary_base=rotary_base)
+        self.to_residual = nn.Linear(dim, dim)
+        nn.init.zeros_(self.to_residual.weight)
+        nn.init.zeros_(self.to_residual.bias)
+
+
+class InstructNet(nn.Module):
+    """Blocks, alternately spatial and temporal, beside the foundation; each gives one residual, zero at first.
+
+    It is shown the foundation's own tokens and modulation, and speaks before the foundation does.
+    """
+
+    def __init__(
+        self,
+        latent_channels: int,
+        dim: int,
+        num_blocks: int,
+        num_heads: int,
+        mlp_ratio: float,
+        patch: int,
+        num_keys: int,
+        frames_per_latent: int,
+        keys_dim: int,
+        text_dim: int,
+        causal: bool,
+        temporal_cross_attention: bool,
+        rotary_base: float,
+    ) -> None:
+        super().__init__()
+        self.num_keys = num_keys
+        self.frames_per_latent = frames_per_latent
+        self.embed_keys = KeyEmbedder(num_keys, frames_per_latent, keys_dim)
+        self.embed_text = nn.Sequential(nn.Linear(text_dim, dim), nn.GELU(approximate="tanh"), nn.Linear(dim, dim))
+        self.embed_prompt = Patchify(latent_channels, dim, patch)
+        nn.init.zeros_(self.embed_prompt.proj.weight)
+        nn.init.zeros_(self.embed_prompt.proj.bias)  # type: ignore[arg-type]
+        self.blocks = nn.ModuleList(
+            InstructBlock(
+                dim,
+                num_heads,
+                mlp_ratio,
+                keys_dim,
+                temporal=bool(i % 2),
+                causal=causal,
+                has_instruction=i % 2 == 0 or temporal_cross_attention,
+                rotary_base=rotary_base,
+            )
+            for i in range(num_blocks)
+        )
+
+    def forward(
+        self,
+        tokens: Float[Tensor, "b t n d"],
+        modulation: Float[Tensor, "b t 6 d"],
+        actions: Float[Tensor, "b t f k"],
+        has_actions: Bool[Tensor, " b"],
+        instruction: Float[Tensor, "b l d_text"],
+        instruction_mask: Bool[Tensor, "b l"],
+        is_instructed: Bool[Tensor, "b t"],
+        video_prompt: Float[Tensor, "b t c h w"] | None,
+        has_prompt: Bool[Tensor, " b"],
+    ) -> list[Float[Tensor, "b t n d"]]:
+        keys = self.embed_keys(actions, has_actions)
+        words = self.embed_text(instruction)
+        mask = instruction_mask | ~instruction_mask.any(dim=1, keepdim=True)  # nobody listens to an empty row
+        if video_prompt is not None:
+            tokens = tokens + self.embed_prompt(video_prompt) * has_prompt[:, None, None, None]
+        residuals = []
+        for each in self.blocks:
+            tokens = each.operation(tokens, keys)
+            if each.instruction is not None:
+                tokens = each.instruction(tokens, words, mask, is_instructed)
+            tokens = each.block(tokens, modulation, words, mask)
+            residuals.append(each.to_residual(tokens))
+        return residuals
+
+    def start_from(self, foundation: MSDiT) -> None:
+        """Copies the foundation's first blocks, and its text reading, into this network's."""
+        self.embed_text.load_state_dict(foundation.embed_text.state_dict())
+        for mine, theirs in zip(self.blocks, foundation.blocks, strict=False):
+            copied = {k: v for k, v in theirs.state_dict().items() if not k.startswith("cross_attention.")}
+            mine.block.load_state_dict(copied)
+            if mine.instruction is not None and theirs.cross_attention is not None:
+                mine.instruction.cross_attention.load_state_dict(theirs.cross_attention.state_dict())
+
+
+def actions_per_latent(
+    actions: Float[Tensor, "b t_video k"], num_latent_frames: int, frames_per_latent: int
+) -> Float[Tensor, "b t f k"]:
+    """The keys of the video frames inside each latent frame; a first latent of fewer frames repeats its first keys."""
+    missing = num_latent_frames * frames_per_latent - actions.shape[1]
+    led = torch.cat([repeat(actions[:, :1], "b 1 k -> b m k", m=missing), actions], dim=1)
+    return rearrange(led, "b (t f) k -> b t f k", f=frames_per_latent)

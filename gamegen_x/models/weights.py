@@ -1,0 +1,130 @@
+"""Networks on disk: one safetensors file each, and a config.json that says what they are. Never a pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from gamegen_x.schema.files import atomic_file
+
+FORMAT = 1
+CONFIG = "config.json"
+KINDS = ("base", "causal", "distilled")
+OURS = "gamegen_x.models."  # a config that comes with weights is foreign input: it may build nothing else
+
+
+def save_networks(
+    folder: str | Path, networks: Mapping[str, nn.Module], config: Mapping[str, Any], dtype: torch.dtype
+) -> None:
+    """Writes a weights folder. `config["networks"]` describes each network by `_target_` and keyword arguments.
+
+    Raises ValueError where a network has no description. `config.json` comes last: a folder without it is unfinished.
+    """
+    folder = Path(folder)
+    undescribed = sorted(set(networks) - set(config["networks"]))
+    if undescribed:
+        raise ValueError(f"config['networks'] does not describe {undescribed}")
+    for name, network in networks.items():
+        tensors = {key: _stored(value, dtype) for key, value in network.state_dict().items()}
+        with atomic_file(folder / f"{name}.safetensors") as path:
+            save_file(tensors, path)
+    with atomic_file(folder / CONFIG) as path:
+        path.write_text(json.dumps({"format": FORMAT, **config}, indent=2) + "\n")
+
+
+def read_config(folder: str | Path) -> dict[str, Any]:
+    """The config.json of a weights folder. Raises FileNotFoundError or ValueError that says what to do."""
+    folder = Path(folder)
+    if folder.is_file():
+        raise ValueError(
+            f"{folder} is a file, expected a weights folder with {CONFIG}; a training checkpoint (.ckpt, a pickle) is "
+            "turned into one by `python -m gamegen_x.training.export checkpoint=<file> output=<folder>`"
+        )
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no weights folder {folder}; name one that holds {CONFIG}, e.g. weights/snowglobe-tiny")
+    if not (folder / CONFIG).is_file():
+        found = sorted(path.name for path in folder.iterdir())[:8]
+        raise FileNotFoundError(f"{folder} holds no {CONFIG}, so it is not a weights folder; it holds {found}")
+    try:
+        config: dict[str, Any] = json.loads((folder / CONFIG).read_text())
+    except json.JSONDecodeError as mistake:
+        raise ValueError(f"{folder / CONFIG} is not readable JSON: {mistake}") from None
+    if config.get("format") != FORMAT:
+        raise ValueError(f"{folder / CONFIG} has format {config.get('format')!r}, this code reads format {FORMAT}")
+    if config.get("kind") not in KINDS:
+        raise ValueError(f"{folder / CONFIG} has kind {config.get('kind')!r}, expected one of {list(KINDS)}")
+    return config
+
+
+def load_network(folder: str | Path, name: str) -> nn.Module:
+    """Builds one network of a weights folder and fills it, in fp32 and eval mode, on the CPU."""
+    description = read_config(folder)["networks"].get(name)
+    if description is None:
+        known = sorted(read_config(folder)["networks"])
+        raise ValueError(f"{folder} has no network {name!r}, only {known}; was that stage trained?")
+    network = build_network(description)
+    fill(network, Path(folder) / f"{name}.safetensors")
+    return network.eval()
+
+
+def build_network(description: Mapping[str, Any]) -> nn.Module:
+    """A network from its `_target_` (of this package only) and keyword arguments."""
+    arguments = dict(description)
+    target = str(arguments.pop("_target_", ""))
+    if not target.startswith(OURS):
+        raise ValueError(f"weights may build networks of {OURS[:-1]} only, their config names {target!r}")
+    module_name, _, class_name = target.rpartition(".")
+    try:
+        network_class = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError):
+        raise ValueError(f"the weights' config names {target!r}, which this version does not have") from None
+    if not (inspect.isclass(network_class) and issubclass(network_class, nn.Module)):
+        raise ValueError(f"the weights' config names {target!r}, which is no network")
+    network: nn.Module = network_class(**arguments)
+    return network
+
+
+def fill(network: nn.Module, path: Path) -> None:
+    """Loads a safetensors file into a network. Raises ValueError that names the first tensors that do not fit."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}; a weights folder holds one .safetensors file for each network")
+    try:
+        tensors = load_file(path)
+    except SafetensorError as mistake:
+        raise ValueError(f"{path} is not a safetensors file (pickles are never read): {mistake}") from None
+    expected = network.state_dict()
+    wrong = [f"{key} is missing" for key in expected.keys() - tensors.keys()]
+    wrong += [f"{key} is unknown" for key in tensors.keys() - expected.keys()]
+    wrong += [
+        f"{key} is {list(tensors[key].shape)}, expected {list(expected[key].shape)}"
+        for key in expected.keys() & tensors.keys()
+        if tensors[key].shape != expected[key].shape
+    ]
+    if wrong:
+        shown = "; ".join(sorted(wrong)[:3])
+        raise ValueError(f"{path} does not fit {type(network).__name__}, weights of another preset? {shown}")
+    network.load_state_dict({key: value.to(expected[key].dtype) for key, value in tensors.items()})
+
+
+def fingerprint(network: nn.Module) -> str:
+    """A short hash of all values of a network, for naming what was made with it."""
+    digest = hashlib.sha256()
+    for key, value in sorted(network.state_dict().items()):
+        digest.update(key.encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _stored(value: Tensor, dtype: torch.dtype) -> Tensor:
+    kept = value.detach().cpu().contiguous()
+    return kept.to(dtype) if kept.is_floating_point() else kept
