@@ -50,14 +50,18 @@ class Game(ParallelEnv[str, Frame, Keys]):
         """Sentences that `instruct` understands; empty where the world cannot be changed by words."""
         return ()
 
+    def useful_instructions(self) -> tuple[str, ...]:
+        """Those of `instructions` that would change something now."""
+        return self.instructions()
+
     def instruct(self, text: str) -> None:
         """Asks the world to change, from the next step on. Raises ValueError on a sentence it does not understand."""
         raise ValueError(f"{type(self).__name__} cannot be changed by words, got {text!r}")
 
-    def observation_space(self, agent: str) -> gymnasium.Space[Frame]:
+    def observation_space(self, agent: str) -> gymnasium.Space[Frame]:  # noqa: ARG002
         return gymnasium.spaces.Box(0, 255, (self.height, self.width, 3), np.uint8)
 
-    def action_space(self, agent: str) -> gymnasium.Space[Keys]:
+    def action_space(self, agent: str) -> gymnasium.Space[Keys]:  # noqa: ARG002
         return gymnasium.spaces.MultiBinary(self.num_keys)
 
 

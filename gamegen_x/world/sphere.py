@@ -1,0 +1,73 @@
+"""The unit sphere: directions, frames that roll along it, and pictures of it on a plane."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+
+
+def normalised(vectors: npt.ArrayLike) -> Array:
+    """Vectors `[... 3]` scaled to length 1."""
+    array = np.asarray(vectors, np.float64)
+    return array / np.linalg.norm(array, axis=-1, keepdims=True)
+
+
+def random_directions(rng: np.random.Generator, count: int) -> Array:
+    """Unit vectors `[count 3]`, uniform on the sphere."""
+    return normalised(rng.normal(size=(count, 3)))
+
+
+def angle_between(one: npt.ArrayLike, other: npt.ArrayLike) -> Array:
+    """Great-circle distance in radians between unit vectors `[... 3]`; exact for near and for opposite points."""
+    a, b = np.asarray(one, np.float64), np.asarray(other, np.float64)
+    return np.asarray(2 * np.arctan2(np.linalg.norm(a - b, axis=-1), np.linalg.norm(a + b, axis=-1)))
+
+
+def frame_at(position: npt.ArrayLike, heading: float) -> Array:
+    """A frame `[3 3]` (columns right, up, position) that stands at a unit vector; `heading` in radians turns it."""
+    up_there = normalised(position)
+    helper = np.eye(3)[int(np.argmin(np.abs(up_there)))]
+    right = normalised(np.cross(helper, up_there))
+    return turned(np.stack([right, np.cross(up_there, right), up_there], axis=-1), np.asarray(heading))
+
+
+def turned(frames: Array, angles: npt.ArrayLike) -> Array:
+    """Frames `[... 3 3]` turned on the spot, counter-clockwise seen from above, by radians `[...]`."""
+    cos, sin = np.cos(angles)[..., None], np.sin(angles)[..., None]
+    right, up = frames[..., 0], frames[..., 1]
+    return np.stack([cos * right + sin * up, cos * up - sin * right, frames[..., 2]], axis=-1)
+
+
+def moved(frames: Array, right: npt.ArrayLike, up: npt.ArrayLike) -> Array:
+    """Frames `[... 3 3]` rolled along a great circle by radians `[...]` along their right and up.
+
+    The axes are carried by parallel transport: no pole, and walking straight never turns the frame.
+    """
+    dx, dy = np.asarray(right, np.float64)[..., None], np.asarray(up, np.float64)[..., None]
+    angle = np.hypot(dx, dy)
+    scale = np.where(angle > 0, 1 / np.where(angle > 0, angle, 1), 0)
+    along = scale * (dx * frames[..., 0] + dy * frames[..., 1])
+    position = frames[..., 2]
+    turn_along = np.sin(angle) * -position + (np.cos(angle) - 1) * along  # what the direction of travel gains
+    new_position = np.cos(angle) * position + np.sin(angle) * along
+    new_right = frames[..., 0] + scale * dx * turn_along
+    new_up = frames[..., 1] + scale * dy * turn_along
+    return orthonormal(np.stack([new_right, new_up, new_position], axis=-1))
+
+
+def orthonormal(frames: Array) -> Array:
+    """The nearest lawful frames: rounding errors of `[... 3 3]` removed; the position keeps its direction."""
+    position = normalised(frames[..., 2])
+    up = frames[..., 1]
+    up = normalised(up - np.sum(up * position, axis=-1, keepdims=True) * position)
+    return np.stack([np.cross(up, position), up, position], axis=-1)
+
+
+def gnomonic(frame: Array, points: npt.ArrayLike) -> tuple[Array, npt.NDArray[np.bool_]]:
+    """Points `[... 3]` on the plane that touches the sphere at the frame, `[... 2]` (right, up); who is in front."""
+    local = np.asarray(points, np.float64) @ frame
+    depth = local[..., 2]
+    is_in_front = depth > 1e-6
+    return local[..., :2] / np.where(is_in_front, depth, 1)[..., None], is_in_front
