@@ -32,7 +32,14 @@ class Block(nn.Module):
     """
 
     def __init__(
-        self, dim: int, num_heads: int, mlp_ratio: float, temporal: bool, causal: bool, has_text: bool, rotary_base: float
+        self,
+        dim: int,
+        num_heads: int,
+        mlp_ratio: float,
+        temporal: bool,
+        causal: bool,
+        has_text: bool,
+        rotary_base: float,
     ) -> None:
         super().__init__()
         self.temporal = temporal

@@ -33,9 +33,7 @@ class ByteT5TextEncoder(TextEncoder):
     `max_bytes` is cut.
     """
 
-    def __init__(
-        self, dim: int, num_layers: int, num_heads: int, feed_forward: int, max_bytes: int, pool: int
-    ) -> None:
+    def __init__(self, dim: int, num_layers: int, num_heads: int, feed_forward: int, max_bytes: int, pool: int) -> None:
         super().__init__()
         from transformers import ByT5Tokenizer, T5Config, T5EncoderModel
 

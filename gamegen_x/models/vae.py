@@ -116,8 +116,8 @@ class Shrink(nn.Module):
         self.factor = stage.factor
         self.is_strided = stage.resample == "conv" and stage.factor != (1, 1, 1)
         folded = in_channels if self.is_strided else in_channels * math.prod(stage.factor)
-        self.project = nn.Conv2d(folded, stage.channels, 3, stride=2) if self.is_strided else _conv(
-            folded, stage.channels, kernel
+        self.project = (
+            nn.Conv2d(folded, stage.channels, 3, stride=2) if self.is_strided else _conv(folded, stage.channels, kernel)
         )
 
     def forward(self, frames: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t_less c_out h_less w_less"]:
@@ -175,7 +175,8 @@ class Decoder(nn.Module):
         self.into = CausalConv(latent_channels, deepest.channels, 3, deepest.temporal_kernel)
         self.blocks = nn.ModuleList(_blocks(stage.decoder_blocks, stage, num_groups) for stage in reversed(stages))
         self.grows = nn.ModuleList(
-            Grow(stage, previous.channels, kernel=1) for previous, stage in reversed(list(zip(stages, stages[1:], strict=False)))
+            Grow(stage, previous.channels, kernel=1)
+            for previous, stage in reversed(list(zip(stages, stages[1:], strict=False)))
         )
         self.norm = nn.GroupNorm(num_groups, stages[0].channels)
         self.out = Grow(stages[0], 3, kernel=3)
@@ -262,9 +263,7 @@ class VideoVAE(nn.Module):
             raise ValueError(f"{num_frames} frames need {needed} latent frames, got {latents.shape[1]}")
         chunks = self._chunks(num_frames)
         parts = latents.split([math.ceil(n / self.temporal_factor) for n in chunks], dim=1)
-        return torch.cat(
-            [self.decoder(part, Tape(()))[:, -n:] for part, n in zip(parts, chunks, strict=True)], dim=1
-        )
+        return torch.cat([self.decoder(part, Tape(()))[:, -n:] for part, n in zip(parts, chunks, strict=True)], dim=1)
 
     def start_encoding(self) -> EncoderStream:
         return EncoderStream(past=(), waiting=None)

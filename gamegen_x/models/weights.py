@@ -51,7 +51,9 @@ def read_config(folder: str | Path) -> dict[str, Any]:
             "turned into one by `python -m gamegen_x.training.export checkpoint=<file> output=<folder>`"
         )
     if not folder.is_dir():
-        raise FileNotFoundError(f"no weights folder {folder}; name one that holds {CONFIG}, e.g. weights/snowglobe-tiny")
+        raise FileNotFoundError(
+            f"no weights folder {folder}; name one that holds {CONFIG}, e.g. weights/snowglobe-tiny"
+        )
     if not (folder / CONFIG).is_file():
         found = sorted(path.name for path in folder.iterdir())[:8]
         raise FileNotFoundError(f"{folder} holds no {CONFIG}, so it is not a weights folder; it holds {found}")

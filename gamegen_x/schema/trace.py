@@ -58,7 +58,9 @@ class Trace:
             raise ValueError(f"actions have shape [t p k] = {expected}, got {self.actions.shape}")
         for name, values in self.state.items():
             if len(values) != self.num_frames:
-                raise ValueError(f"state {name!r} has {len(values)} rows, expected one for each of {self.num_frames} frames")
+                raise ValueError(
+                    f"state {name!r} has {len(values)} rows, expected one for each of {self.num_frames} frames"
+                )
 
     @property
     def num_frames(self) -> int:

@@ -14,6 +14,17 @@ from gamegen_x.models.layers.positions import RotaryPositions, rotate
 MAX_KEYS_FOR_EXPLICIT_ATTENTION = 128
 
 
+class HeadNorm(nn.Module):
+    """RMS norm of each head's queries or keys, with a learned gain. Works in the dtype that comes in."""
+
+    def __init__(self, head_dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(head_dim))
+
+    def forward(self, heads: Float[Tensor, "s e n d"]) -> Float[Tensor, "s e n d"]:
+        return F.rms_norm(heads, self.weight.shape, eps=1e-6) * self.weight.to(heads.dtype)
+
+
 class SelfAttention(nn.Module):
     """Every token looks at every token of its sequence, or with `causal` at itself and those before it."""
 
@@ -25,8 +36,8 @@ class SelfAttention(nn.Module):
         self.causal = causal
         self.rotary = rotary
         self.qkv = nn.Linear(dim, 3 * dim)
-        self.query_norm = nn.RMSNorm(dim // num_heads, eps=1e-6)
-        self.key_norm = nn.RMSNorm(dim // num_heads, eps=1e-6)
+        self.query_norm = HeadNorm(dim // num_heads)
+        self.key_norm = HeadNorm(dim // num_heads)
         self.out = nn.Linear(dim, dim)
 
     def forward(self, tokens: Float[Tensor, "s n d"]) -> Float[Tensor, "s n d"]:
@@ -49,8 +60,8 @@ class CrossAttention(nn.Module):
         self.num_heads = num_heads
         self.query = nn.Linear(dim, dim)
         self.key_value = nn.Linear(dim, 2 * dim)
-        self.query_norm = nn.RMSNorm(dim // num_heads, eps=1e-6)
-        self.key_norm = nn.RMSNorm(dim // num_heads, eps=1e-6)
+        self.query_norm = HeadNorm(dim // num_heads)
+        self.key_norm = HeadNorm(dim // num_heads)
         self.out = nn.Linear(dim, dim)
 
     def forward(

@@ -1,0 +1,217 @@
+"""Clips from a prompt, first frames, keys, instructions and video prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+from gamegen_x.diffusion.guidance import guided
+from gamegen_x.diffusion.solvers import SOLVERS, solver_times
+from gamegen_x.models.gamegen import Conditions
+from gamegen_x.models.instructnet import actions_per_latent
+from gamegen_x.sampling.networks import Networks
+from gamegen_x.schema.caption import Instruction
+
+
+@dataclass(frozen=True)
+class SampleRequest:
+    """What `b` clips shall show, each of `p` views.
+
+    `num_frames` counts all video frames, the `context` ones included. `actions` are the keys of all of them; None
+    leaves the worlds to themselves. `instructions[i]` may change while clip i runs: the latest that has begun holds.
+    """
+
+    prompts: Sequence[str]
+    num_frames: int
+    seed: int
+    num_players: int = 1
+    actions: Float[Tensor, "b p t_video k"] | None = None
+    context: Float[Tensor, "b p t_context 3 h_video w_video"] | None = None  # in [-1, 1]
+    instructions: Sequence[Sequence[Instruction]] = field(default_factory=tuple)
+    video_prompt: Float[Tensor, "b p t_video 3 h_video w_video"] | None = None  # in [-1, 1]
+    use_instructnet: bool = True
+
+
+class ClipSampler:
+    """Samples latents a block at a time, each block given the `window` of latents before it, and decodes them.
+
+    `block` latent frames are denoised together: 1 for a causal model that plays on, the whole window for the paper's.
+    """
+
+    def __init__(
+        self, networks: Networks, num_steps: int, solver: str, shift: float, guidance: float, window: int, block: int
+    ) -> None:
+        if solver not in SOLVERS:
+            raise ValueError(f"unknown solver {solver!r}, expected one of {list(SOLVERS)}")
+        if not 1 <= block <= window:
+            raise ValueError(f"need 1 <= block <= window latent frames, got block {block} and window {window}")
+        self.networks = networks
+        self.solve = SOLVERS[solver]
+        self.times = solver_times(num_steps, shift)
+        self.guidance = guidance
+        self.window = window
+        self.block = block
+
+    @torch.inference_mode()
+    def sample(
+        self, request: SampleRequest, on_progress: Callable[[int, int], None] | None = None
+    ) -> Float[Tensor, "b p t 3 h w"]:
+        """The clips in [-1, 1], context first. The same request gives the same clips, whatever ran before.
+
+        `on_progress` is told how many latent frames are done, and of how many.
+        """
+        self._check(request)
+        networks, vae = self.networks, self.networks.vae
+        num_clips, num_players = len(request.prompts), request.num_players
+        num_latents = vae.num_latent_frames(request.num_frames)
+        conditions = self._conditions(request, num_latents)
+        latents = self._context(request)
+        generator = torch.Generator().manual_seed(request.seed)
+        noise = torch.randn(
+            num_latents,  # frames first: a longer clip begins like a shorter one
+            num_clips,
+            num_players,
+            vae.latent_channels,
+            networks.height // vae.spatial_factor,
+            networks.width // vae.spatial_factor,
+            generator=generator,
+        ).to(networks.device)
+        spoken: tuple[Instruction | None, ...] = (None,) * num_clips
+        while (done := latents.shape[2]) < num_latents:
+            stop = min(done + self.block, num_latents)
+            start = max(0, stop - self.window)
+            now = self._spoken_before(request, stop * vae.temporal_factor)
+            if now != spoken:
+                spoken, conditions = now, self._instructed(conditions, now)
+            fresh = self._block(
+                latents[:, :, start:],
+                rearrange(noise[done:stop], "t b p c h w -> b p t c h w"),
+                conditions.frames(start, stop),
+                request.use_instructnet,
+            )
+            latents = torch.cat([latents, fresh], dim=2)
+            if on_progress is not None:
+                on_progress(stop, num_latents)
+        video = networks.decode(rearrange(latents, "b p ... -> (b p) ..."), request.num_frames)
+        video = rearrange(video, "(b p) ... -> b p ...", p=num_players)
+        if request.context is not None:
+            video[:, :, : request.context.shape[2]] = request.context.to(video)
+        return video
+
+    def _block(
+        self,
+        context: Float[Tensor, "b p t_context c h w"],
+        noise: Float[Tensor, "b p t_new c h w"],
+        conditions: Conditions,
+        use_instructnet: bool,
+    ) -> Float[Tensor, "b p t_new c h w"]:
+        """Denoises new latent frames beside clean context, which stands at time 1."""
+        num_new = noise.shape[2]
+
+        def velocity_under(conditions: Conditions) -> Callable[[Tensor, Tensor], Tensor]:
+            def velocity(latents: Tensor, time: Tensor) -> Tensor:
+                return self.networks.model(latents, time, conditions, is_steered=use_instructnet)
+
+            return velocity
+
+        velocity = guided(velocity_under(conditions), velocity_under(conditions.without_text()), self.guidance)
+
+        def velocity_of_new(latents: Tensor, now: float) -> Tensor:
+            everything = torch.cat([context, latents], dim=2)
+            time = everything.new_ones(everything.shape[:3])
+            time[:, :, -num_new:] = now
+            return velocity(everything, time)[:, :, -num_new:]
+
+        return self.solve(velocity_of_new, noise, self.times)
+
+    def _context(self, request: SampleRequest) -> Float[Tensor, "b p t c h w"]:
+        networks = self.networks
+        if request.context is None:
+            size = (networks.height // networks.vae.spatial_factor, networks.width // networks.vae.spatial_factor)
+            empty = (len(request.prompts), request.num_players, 0, networks.vae.latent_channels, *size)
+            return torch.zeros(empty, device=networks.device)
+        context = rearrange(request.context.to(networks.device), "b p ... -> (b p) ...")
+        return rearrange(networks.encode(context), "(b p) ... -> b p ...", p=request.num_players)
+
+    def _conditions(self, request: SampleRequest, num_latents: int) -> Conditions:
+        networks = self.networks
+        device, num_clips, num_players = networks.device, len(request.prompts), request.num_players
+        frames_per_latent = networks.vae.temporal_factor
+        text, text_mask = networks.text_encoder.encode(list(request.prompts))
+        if request.actions is None:
+            shape = (num_clips, num_players, num_latents, frames_per_latent, networks.action_space.num_keys)
+            actions = torch.zeros(shape)
+        else:
+            flat = rearrange(request.actions.float(), "b p t k -> (b p) t k")
+            actions = actions_per_latent(flat, num_latents, frames_per_latent)
+            actions = rearrange(actions, "(b p) ... -> b p ...", p=num_players)
+        prompt = None
+        if request.video_prompt is not None:
+            flat = networks.encode(rearrange(request.video_prompt.to(device), "b p ... -> (b p) ..."))
+            prompt = rearrange(flat, "(b p) ... -> b p ...", p=num_players)
+        silence, silence_mask = networks.text_encoder.encode([""] * num_clips)
+        return Conditions(
+            text=text,
+            text_mask=text_mask,
+            fps=torch.full((num_clips,), networks.fps, device=device),
+            num_frames=torch.full((num_clips,), float(self.window * frames_per_latent), device=device),
+            actions=actions.to(device),
+            has_actions=torch.full((num_clips, num_players), request.actions is not None, device=device),
+            instruction=silence,
+            instruction_mask=silence_mask,
+            is_instructed=torch.zeros(num_clips, num_latents, dtype=torch.bool, device=device),
+            video_prompt=prompt,
+            has_prompt=torch.full((num_clips,), prompt is not None, device=device),
+        )
+
+    def _spoken_before(self, request: SampleRequest, frame: int) -> tuple[Instruction | None, ...]:
+        """The latest instruction of each clip that begins before a frame."""
+        spoken = request.instructions or [()] * len(request.prompts)
+        return tuple(
+            max((one for one in each if one.frame < frame), key=lambda one: one.frame, default=None) for each in spoken
+        )
+
+    def _instructed(self, conditions: Conditions, spoken: Sequence[Instruction | None]) -> Conditions:
+        """Conditions under these instructions, each in force from its own latent frame to the end."""
+        tokens, mask = self.networks.text_encoder.encode([one.text if one else "" for one in spoken])
+        is_instructed = torch.zeros_like(conditions.is_instructed)
+        for i, one in enumerate(spoken):
+            if one is not None:
+                is_instructed[i, one.frame // self.networks.vae.temporal_factor :] = True
+        return replace(conditions, instruction=tokens, instruction_mask=mask, is_instructed=is_instructed)
+
+    def _check(self, request: SampleRequest) -> None:
+        networks = self.networks
+        num_clips, num_players = len(request.prompts), request.num_players
+        if num_clips == 0 or request.num_frames < 1:
+            raise ValueError("a request needs at least one prompt (it may be empty) and one frame")
+        if request.actions is not None:
+            expected = (num_clips, num_players, request.num_frames, networks.action_space.num_keys)
+            if tuple(request.actions.shape) != expected:
+                raise ValueError(f"actions have shape [b p t k] = {expected}, got {tuple(request.actions.shape)}")
+            if not torch.isfinite(request.actions.float()).all():
+                raise ValueError("actions hold NaN or infinity; a key is held (1) or not (0)")
+        for name, video in (("context", request.context), ("video_prompt", request.video_prompt)):
+            if video is None:
+                continue
+            expected_size = (num_clips, num_players, 3, networks.height, networks.width)
+            if (*video.shape[:2], *video.shape[3:]) != expected_size:
+                raise ValueError(
+                    f"{name} is [b p t 3 h w] with b, p, 3, h, w = {expected_size}, got {tuple(video.shape)}; "
+                    f"these weights make {networks.height}x{networks.width} video"
+                )
+        if request.context is not None:
+            num_context = request.context.shape[2]
+            factor = networks.vae.temporal_factor
+            if num_context >= request.num_frames or num_context % factor:
+                raise ValueError(
+                    f"context is a multiple of {factor} frames and shorter than num_frames = {request.num_frames}, "
+                    f"got {num_context} frames"
+                )
+        if request.instructions and len(request.instructions) != num_clips:
+            raise ValueError(f"instructions are one list a clip: {num_clips} lists, got {len(request.instructions)}")
