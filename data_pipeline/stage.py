@@ -1,0 +1,62 @@
+"""Stage: clips in, clips out; the rejected pass by untouched."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from data_pipeline.clip import Clip, Source
+from data_pipeline.ledger import Fate
+
+NOT_IN_IDENTITY = {"is_identity": False}  # metadata of a field that cannot change what is written
+
+
+class Stage(ABC):
+    """One step of the work. Subclasses are frozen dataclasses of their settings; they travel to the workers by pickle.
+
+    A stage must give the same clips when it is repeated: a killed run starts its unfinished sources again.
+    """
+
+    @abstractmethod
+    def process(self, clip: Clip) -> Iterator[Clip]:
+        """Yields what becomes of a clip: itself, changed, rejected, or the clips cut from it."""
+
+    def settle(self, fates: Sequence[Fate]) -> Mapping[str, tuple[str, str]]:  # noqa: ARG002
+        """Clips to reject in view of all sources, as {clip: (reason, detail)}.
+
+        Called once, after all sources, with the clips kept so far in the dataset's order.
+        """
+        return {}
+
+
+class Ingest(ABC):
+    """The first step: where the sources are, and what is known about each."""
+
+    @abstractmethod
+    def find(self, folder: Path) -> Mapping[str, Path]:
+        """Every source below a folder by its name. Raises ValueError that says what was expected when there is none."""
+
+    @abstractmethod
+    def open(self, name: str, path: Path) -> Source:
+        """Raises DamagedSourceError. Reads headers only; frames are decoded by the stage that cuts."""
+
+
+def identity(value: Any) -> Any:
+    """Plain values that name a stage and everything in its settings that can change what it writes."""
+    if is_dataclass(value) and not isinstance(value, type):
+        settings = {
+            field.name: identity(getattr(value, field.name))
+            for field in fields(value)
+            if field.metadata.get("is_identity", True)
+        }
+        return {"type": f"{type(value).__module__}.{type(value).__qualname__}", **settings}
+    if isinstance(value, Mapping):
+        return {str(name): identity(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [identity(item) for item in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return str(value)

@@ -1,0 +1,65 @@
+"""Rejects clips that are ugly to look at: flat, dark, washed out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from data_pipeline.clip import Clip, Frames, spread
+from data_pipeline.stage import Stage
+
+
+class AestheticScorer(ABC):
+    """Scores pictures. The scale belongs to the scorer, and its name is the name of the score in the records."""
+
+    name: str
+
+    @abstractmethod
+    def score(self, frames: Frames) -> float:
+        """The mean score of some frames."""
+
+
+@dataclass(frozen=True)
+class ImageStatistics(AestheticScorer):
+    """A no-reference score of 0 (one flat colour) to 10, the mean of four parts that each run from 0 to 10.
+
+    - contrast: standard deviation of brightness, full at 64 of 255
+    - colour: Hasler and Suesstrunk's colourfulness (2003), full at 60 ("quite colourful" is 59)
+    - detail: mean absolute Laplacian of brightness, full at 16 of 255
+    - exposure: the share of pixels whose brightness is neither below 4 nor above 251
+    """
+
+    name: str = "aesthetics_statistics_0_to_10"
+
+    def score(self, frames: Frames) -> float:
+        return float(np.mean([self._score_frame(frame) for frame in frames]))
+
+    def _score_frame(self, frame: Frames) -> float:
+        red, green, blue = (frame[..., channel].astype(np.float32) for channel in range(3))
+        grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+        warm, cool = red - green, (red + green) / 2 - blue
+        colour = np.hypot(warm.std(), cool.std()) + 0.3 * np.hypot(warm.mean(), cool.mean())
+        detail = np.abs(cv2.Laplacian(grey, cv2.CV_16S)).mean()
+        exposure = np.mean((grey >= 4) & (grey <= 251))
+        parts = (grey.std() / 64, colour / 60, detail / 16, exposure)
+        return 10 * float(np.mean([min(float(part), 1.0) for part in parts]))
+
+
+@dataclass(frozen=True)
+class FilterAesthetics(Stage):
+    """Keeps clips whose mean score over `num_frames` frames of every view reaches a minimum on the scorer's scale."""
+
+    scorer: AestheticScorer
+    minimum: float
+    num_frames: int
+
+    def process(self, clip: Clip) -> Iterator[Clip]:
+        score = float(np.mean([self.scorer.score(spread(view, self.num_frames)) for view in clip.views]))
+        clip = clip.scored(self.scorer.name, score)
+        if score < self.minimum:
+            clip = clip.rejected("below the minimum", f"{self.scorer.name} {score:.3f}, minimum {self.minimum}")
+        yield clip

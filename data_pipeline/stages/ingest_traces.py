@@ -1,0 +1,110 @@
+"""Recorded sessions -> sources. The seats of one session stay together as views."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from data_pipeline.clip import DamagedSourceError, Source
+from data_pipeline.stage import Ingest
+from data_pipeline.video_reader import VideoReader, held_between, resampled_indices
+from gamegen_x.schema.trace import Trace
+
+HEADER = "trace.json"
+MAX_NAME = 60  # letters: the name of a member in a tar has at most 100
+
+
+@dataclass(frozen=True)
+class IngestTraces(Ingest):
+    """Finds folders with a `trace.json` and puts keys, state and text events on the dataset's clock.
+
+    At a lower rate a key counts for a frame when it acted on any recorded frame since the one before, so that no
+    short press is lost; state is that of the frame shown.
+    """
+
+    reader: VideoReader
+    fps: float
+    codecs: tuple[str, ...] | list[str]
+
+    def find(self, folder: Path) -> Mapping[str, Path]:
+        headers = sorted(folder.glob(f"**/{HEADER}")) if folder.is_dir() else []
+        unfinished = [
+            path.parent for path in sorted(folder.glob("**/seat-0.mp4")) if not (path.parent / HEADER).exists()
+        ]
+        if not headers and not unfinished:
+            raise ValueError(
+                f"no traces below {folder}: expected folders with a {HEADER}; "
+                f"record some with `python -m gamegen_x.games.record game=snowglobe output={folder}`"
+            )
+        sources = {source_name(path, folder): path for path in [*(header.parent for header in headers), *unfinished]}
+        check_one_action_space(sources)
+        return dict(sorted(sources.items()))
+
+    def open(self, name: str, path: Path) -> Source:
+        try:
+            trace = Trace.load(path)
+        except ValueError as mistake:
+            raise DamagedSourceError("unreadable trace", str(mistake)) from None
+        videos = tuple(trace.video_path(seat) for seat in range(trace.num_players))
+        for seat, video in enumerate(videos):
+            info = self.reader.probe(video)
+            if info.codec not in self.codecs:
+                raise DamagedSourceError(
+                    "wrong codec", f"seat {seat} is {info.codec}, expected one of {list(self.codecs)}"
+                )
+            if info.num_frames < trace.num_frames:
+                raise DamagedSourceError(
+                    "truncated video", f"seat {seat} has {info.num_frames} frames, its keys {trace.num_frames}"
+                )
+        shown = resampled_indices(trace.num_frames, trace.fps, self.fps)
+        return Source(
+            name=name,
+            label=trace.game,
+            videos=videos,
+            fps=self.fps,
+            num_frames=len(shown),
+            video_fps=trace.fps,
+            action_space=trace.action_space,
+            has_actions=True,
+            actions=held_between(trace.actions, shown),
+            state={key: values[shown] for key, values in trace.state.items()},
+            facts=trace.facts,
+            text_events=tuple(
+                replace(event, frame=int((shown < event.frame).sum()))
+                for event in trace.text_events
+                if event.frame <= shown[-1]
+            ),
+            camera=trace.camera,
+            licence=trace.licence,
+            attribution=trace.attribution,
+        )
+
+
+def check_one_action_space(traces: Mapping[str, Path]) -> None:
+    """One dataset has one set of keys. Headers that cannot be read are left to `open`, which counts them."""
+    seen: dict[str, str] = {}
+    for name, folder in traces.items():
+        try:
+            space = json.loads((folder / HEADER).read_text())["action_space"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        seen.setdefault(json.dumps(space, sort_keys=True), name)
+    if len(seen) > 1:
+        spaces = "; ".join(f"{name} has {space}" for space, name in seen.items())
+        raise ValueError(
+            f"the traces have different keys, and a dataset has one action space: {spaces}. Curate each game apart"
+        )
+
+
+def source_name(path: Path, folder: Path) -> str:
+    """A source's path below its folder as letters, digits, "-" and "_"; made unique where that loses something."""
+    relative = path.relative_to(folder).as_posix() if path != folder else path.name
+    stem = relative.removesuffix(path.suffix) if path.is_file() else relative
+    name = re.sub(r"[^A-Za-z0-9_-]", "_", stem)
+    if name == stem and len(name) <= MAX_NAME:
+        return name
+    return f"{name[:MAX_NAME]}-{hashlib.sha256(relative.encode()).hexdigest()[:6]}"
