@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -15,7 +17,7 @@ class Batch:
 
     A latent frame stands for `f` video frames (4 for a 4x VAE); `t_video = f * t`. Views of clips with fewer than p
     players are zeros with `is_player` false. `instructions[i]` holds from video frame `instruction_starts[i]` of its
-    clip on; a clip without one has an empty string.
+    clip on; a clip without one has an empty string. A video prompt that is absent is all zeros.
     """
 
     keys: list[str]  # record keys, for error messages
@@ -28,14 +30,32 @@ class Batch:
     video: Float[Tensor, "b p t_video 3 h_video w_video"] | None = None  # in [-1, 1]
     latents: Float[Tensor, "b p t c h w"] | None = None  # normalised to unit scale
     video_prompt: Float[Tensor, "b p t_video 3 h_video w_video"] | None = None  # edges, flow or pose, in [-1, 1]
+    has_actions: Bool[Tensor, "b p"] | None = None  # false where nobody knows the keys; None: known everywhere
+    video_prompt_latents: Float[Tensor, "b p t c h w"] | None = None  # in place of video_prompt, where they are cached
+
+    @property
+    def has_video_prompt(self) -> Bool[Tensor, " b"]:
+        """Which clips have a video prompt, in pixels or latents."""
+        prompt = self.video_prompt if self.video_prompt is not None else self.video_prompt_latents
+        if prompt is None:
+            return torch.zeros(len(self), dtype=torch.bool, device=self.is_player.device)
+        return prompt.flatten(1).ne(0).any(dim=1)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        moved = {
-            field.name: value.to(device, non_blocking=non_blocking)
+        """Moves every tensor."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Batch:
+        """Puts every tensor where a GPU can fetch it by itself."""
+        return self._map(Tensor.pin_memory)
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        changed: dict[str, Any] = {
+            field.name: change(value)
             for field in fields(self)
             if isinstance(value := getattr(self, field.name), Tensor)
         }
-        return replace(self, **moved)
+        return replace(self, **changed)
 
     def __len__(self) -> int:
         return len(self.keys)

@@ -1,0 +1,185 @@
+"""Assembler: a planned batch -> tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from gamegen_x.data.batch import Batch
+from gamegen_x.data.buckets import PlannedBatch
+from gamegen_x.data.frame_cache import FrameReader
+from gamegen_x.data.latent_cache import LatentCache
+from gamegen_x.data.loader import Assembled
+from gamegen_x.data.order import Draws
+from gamegen_x.data.records import DamagedRecord, RecordSource
+from gamegen_x.data.video_prompts import draw_prompt
+from gamegen_x.data.windows import SpokenInstruction, WindowRules, instruction_in_force, latent_rows, place_window
+from gamegen_x.schema.action_space import ActionSpace
+
+MAX_REPLACEMENTS = 100  # after so many unreadable records in a row something else is wrong
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One bucket's batches: where pixels and latents come from, and how windows are placed."""
+
+    reader: FrameReader
+    latents: LatentCache | None
+    prompt_latents: Mapping[str, LatentCache]
+    num_latent_frames: int
+    rules: WindowRules
+    samples: Sequence[int]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One sample of a batch."""
+
+    index: int  # of the record
+    views: Sequence[int]
+    start: int  # row
+    rows: Int[np.ndarray, " row"]
+    instruction: SpokenInstruction
+    video: UInt8[np.ndarray, "p t h w 3"] | None
+    latents: Float[Tensor, "p t c h w"] | None
+    prompt: UInt8[np.ndarray, "p t h w 3"] | None
+    prompt_latents: Float[Tensor, "p t c h w"] | None
+
+
+class Assembler:
+    """Reads the samples of a batch. Every choice in a sample follows from (seed, epoch, sample) alone.
+
+    A record that cannot be decoded is replaced by another, and reported.
+    """
+
+    def __init__(
+        self,
+        source: RecordSource,
+        samples: Sequence[tuple[int, int | None]],  # record, and one view or None for all
+        shapes: Mapping[str, Shape],
+        action_space: ActionSpace,
+        num_players: int,
+        prompt_shares: Mapping[str, float],
+        seed: int,
+    ) -> None:
+        self.source = source
+        self.samples = samples
+        self.shapes = shapes
+        self.action_space = action_space
+        self.num_players = num_players
+        self.prompt_shares = prompt_shares
+        self.seed = seed
+        self._columns: dict[ActionSpace, list[int]] = {}
+
+    def __call__(self, planned: PlannedBatch) -> Assembled:
+        shape = self.shapes[planned.bucket]
+        damage: dict[str, str] = {}
+        rows = [self._readable_row(shape, epoch, sample, damage) for epoch, sample in planned.rows]
+        return Assembled(self._collate(rows), damage)
+
+    def _readable_row(self, shape: Shape, epoch: int, sample: int, damage: dict[str, str]) -> Row:
+        for attempt in range(MAX_REPLACEMENTS):
+            draws = Draws(self.seed, epoch, sample, attempt)
+            if attempt:
+                sample = shape.samples[draws.integer(len(shape.samples))]
+            try:
+                return self._row(shape, sample, draws)
+            except DamagedRecord as mistake:
+                damage[mistake.key] = mistake.reason
+        raise ValueError(f"{MAX_REPLACEMENTS} records of {self.source.name} in a row cannot be read: {damage}")
+
+    def _row(self, shape: Shape, sample: int, draws: Draws) -> Row:
+        index, view = self.samples[sample]
+        header = self.source.headers[index]
+        views = list(range(header.num_players)) if view is None else [view]
+        cache = shape.latents
+        if cache is None:
+            rows = np.arange(header.num_frames)
+        else:
+            rows = latent_rows(header.num_frames, cache.kind.temporal_factor, cache.kind.chunk_frames)
+        start = place_window(rows, header.instructions, shape.rules, draws)
+        shown = rows[start : start + shape.rules.num_rows]
+        first, stop = int(shown[0]), int(shown[-1]) + 1
+        kind = draws.pick(self.prompt_shares)
+        video = latents = prompt = prompt_latents = None
+        if cache is None:
+            video = np.stack([shape.reader.frames(index, v, first, stop) for v in views])
+        else:
+            begin = start // cache.kind.temporal_factor
+            latents = cache.latents(index)[views, begin : begin + shape.num_latent_frames]
+        if kind is not None and kind in shape.prompt_latents:
+            prompt_latents = shape.prompt_latents[kind].latents(index)
+            begin = start // shape.prompt_latents[kind].kind.temporal_factor
+            prompt_latents = prompt_latents[views, begin : begin + shape.num_latent_frames]
+        elif kind is not None:
+            drawn = [draw_prompt(kind, self.source, shape.reader, index, v, first, stop) for v in views]
+            if all(frames is not None for frames in drawn):
+                prompt = np.stack([frames[shown - first] for frames in drawn if frames is not None])
+        instruction = instruction_in_force(rows, start, header.instructions, shape.rules)
+        return Row(index, views, start, shown, instruction, video, latents, prompt, prompt_latents)
+
+    def _collate(self, rows: Sequence[Row]) -> Batch:
+        headers = [self.source.headers[row.index] for row in rows]
+        num_rows = len(rows[0].rows)
+        actions = np.zeros((len(rows), self.num_players, num_rows, self.action_space.num_keys), np.float32)
+        is_player = np.zeros((len(rows), self.num_players), bool)
+        has_actions = np.zeros_like(is_player)
+        for number, (row, header) in enumerate(zip(rows, headers, strict=True)):
+            held = self.source.actions(row.index)[row.rows][:, row.views]
+            actions[number, : len(row.views), :, self._columns_of(header.action_space)] = rearrange(
+                held, "t p k -> k p t"
+            )
+            is_player[number, : len(row.views)] = True
+            has_actions[number, : len(row.views)] = header.has_actions
+        players = torch.from_numpy(is_player)
+        return Batch(
+            keys=[header.key for header in headers],
+            captions=[header.caption for header in headers],
+            instructions=[row.instruction.text for row in rows],
+            instruction_starts=torch.tensor([float(row.instruction.start) for row in rows]),
+            actions=torch.from_numpy(actions),
+            is_player=players,
+            fps=torch.tensor([header.fps for header in headers]),
+            video=self._pixels([row.video for row in rows]),
+            latents=self._stack([row.latents for row in rows]),
+            video_prompt=self._pixels([row.prompt for row in rows]),
+            has_actions=torch.from_numpy(has_actions),
+            video_prompt_latents=self._stack([row.prompt_latents for row in rows]),
+        )
+
+    def _pixels(self, videos: Sequence[UInt8[np.ndarray, "p t h w 3"] | None]) -> Float[Tensor, "b p t 3 h w"] | None:
+        """In [-1, 1]; zeros where there is nothing. None if nobody has any."""
+        shape = next((video.shape[1:] for video in videos if video is not None), None)
+        if shape is None:
+            return None
+        t, h, w, _ = shape
+        pixels = torch.zeros(len(videos), self.num_players, t, 3, h, w)
+        for number, video in enumerate(videos):
+            if video is not None:
+                channels_first = rearrange(torch.from_numpy(video), "p t h w c -> p t c h w")
+                pixels[number, : len(video)].copy_(channels_first).div_(127.5).sub_(1)
+        return pixels
+
+    def _stack(self, latents: Sequence[Float[Tensor, "p t c h w"] | None]) -> Float[Tensor, "b p t c h w"] | None:
+        shape = next((value.shape[1:] for value in latents if value is not None), None)
+        if shape is None:
+            return None
+        stacked = torch.zeros(len(latents), self.num_players, *shape)
+        for number, value in enumerate(latents):
+            if value is not None:
+                stacked[number, : len(value)] = value
+        return stacked
+
+    def _columns_of(self, action_space: ActionSpace) -> list[int]:
+        """Where a record's keys stand in the vector of this training."""
+        columns = self._columns.get(action_space)
+        if columns is None:
+            columns = [self.action_space.keys.index(key) for key in action_space.keys]
+            self._columns[action_space] = columns
+        return columns
