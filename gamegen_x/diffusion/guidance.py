@@ -10,7 +10,7 @@ Velocity = Callable[[Tensor, Tensor], Tensor]  # latents, time of every frame ->
 
 
 def guided(conditional: Velocity, unconditional: Velocity, scale: float) -> Velocity:
-    """v = v_unconditional + scale (v_conditional - v_unconditional). Scale 1 is the conditional velocity, at its cost."""
+    """v = v_unconditional + scale (v_conditional - v_unconditional). Scale 1 costs one velocity."""
     if scale == 1:
         return conditional
 

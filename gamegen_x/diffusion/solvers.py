@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -19,7 +20,7 @@ ScalarVelocity = Callable[[Tensor, float], Tensor]  # latents, their common time
 def euler(velocity: ScalarVelocity, noise: Float[Tensor, "..."], times: Sequence[float]) -> Float[Tensor, "..."]:
     """x_{i+1} = x_i + (t_{i+1} - t_i) v(x_i, t_i)."""
     latents = noise
-    for now, then in zip(times, times[1:], strict=False):
+    for now, then in pairwise(times):
         latents = latents + (then - now) * velocity(latents, now)
     return latents
 
@@ -27,7 +28,7 @@ def euler(velocity: ScalarVelocity, noise: Float[Tensor, "..."], times: Sequence
 def heun(velocity: ScalarVelocity, noise: Float[Tensor, "..."], times: Sequence[float]) -> Float[Tensor, "..."]:
     """Second order: the mean of the velocities at both ends of a step (Karras et al. 2022, algorithm 1)."""
     latents = noise
-    for now, then in zip(times, times[1:], strict=False):
+    for now, then in pairwise(times):
         first = velocity(latents, now)
         reached = latents + (then - now) * first
         latents = latents + (then - now) * 0.5 * (first + velocity(reached, then))

@@ -65,7 +65,14 @@ class DiffusionForcing:
     def __post_init__(self) -> None:
         _check_share("context_share", self.context_share)
 
-    def __call__(self, batch: int, num_frames: int, height: int, width: int, generator: torch.Generator) -> FrameTimes:
+    def __call__(
+        self,
+        batch: int,
+        num_frames: int,
+        height: int,  # noqa: ARG002 (these worlds have one size)
+        width: int,  # noqa: ARG002
+        generator: torch.Generator,
+    ) -> FrameTimes:
         time = shift_times(logit_normal((batch, num_frames), self.mean, self.deviation, generator), self.shift)
         most = min(self.max_context, num_frames - 1)
         num_context = torch.randint(1, most + 1, (batch, 1), generator=generator) if most else torch.zeros(batch, 1)

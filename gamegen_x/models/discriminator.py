@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
@@ -19,9 +21,7 @@ class VideoCritic(nn.Module):
         self.frames = frames
         widths = [min(channels * 2**level, channels * 8) for level in range(num_levels)]
         self.into = nn.Conv2d(3 * frames, widths[0], 4, stride=2, padding=1)
-        self.levels = nn.ModuleList(
-            nn.Conv2d(a, b, 4, stride=2, padding=1) for a, b in zip(widths, widths[1:], strict=False)
-        )
+        self.levels = nn.ModuleList(nn.Conv2d(a, b, 4, stride=2, padding=1) for a, b in pairwise(widths))
         self.norms = nn.ModuleList(nn.GroupNorm(8, width) for width in widths[1:])
         self.out = nn.Conv2d(widths[-1], 1, 3, padding=1)
 

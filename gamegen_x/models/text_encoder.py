@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -89,7 +88,7 @@ class PretrainedT5TextEncoder(TextEncoder):
             self.t5 = T5EncoderModel.from_pretrained(path, dtype=getattr(torch, dtype))
         except OSError as missing:
             raise FileNotFoundError(
-                f"no T5 encoder at {path!r} ({'a folder' if Path(path).is_dir() else 'no such folder, nor on the Hub'}); "
+                f"no T5 encoder at {path!r}, neither in such a folder nor on the Hub; "
                 "put the files of google/t5-v1_1-xxl (config.json, tokenizer and weights) into a folder and set "
                 "text_encoder.path to it, or use text_encoder=tiny, which needs none"
             ) from missing

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -42,7 +43,7 @@ class Stage:
     (space-to-depth and a projection: fast) or "conv" (a strided convolution, as in Stable Diffusion's image VAE).
     """
 
-    factor: tuple[int, int, int]  # time, height, width
+    factor: Sequence[int]  # time, height, width
     channels: int
     encoder_blocks: int
     decoder_blocks: int
@@ -51,6 +52,8 @@ class Stage:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "factor", tuple(self.factor))
+        if len(self.factor) != 3:
+            raise ValueError(f"a stage's factor is [time, height, width], got {list(self.factor)}")
         if self.resample not in ("shuffle", "conv"):
             raise ValueError(f"resample is 'shuffle' or 'conv', got {self.resample!r}")
         if self.resample == "conv" and self.factor not in ((1, 1, 1), (1, 2, 2)):
@@ -175,8 +178,7 @@ class Decoder(nn.Module):
         self.into = CausalConv(latent_channels, deepest.channels, 3, deepest.temporal_kernel)
         self.blocks = nn.ModuleList(_blocks(stage.decoder_blocks, stage, num_groups) for stage in reversed(stages))
         self.grows = nn.ModuleList(
-            Grow(stage, previous.channels, kernel=1)
-            for previous, stage in reversed(list(zip(stages, stages[1:], strict=False)))
+            Grow(stage, previous.channels, kernel=1) for previous, stage in reversed(list(pairwise(stages)))
         )
         self.norm = nn.GroupNorm(num_groups, stages[0].channels)
         self.out = Grow(stages[0], 3, kernel=3)
@@ -241,6 +243,11 @@ class VideoVAE(nn.Module):
     def num_latent_frames(self, num_frames: int) -> int:
         """Latent frames of a clip: the sum over its chunks of ceil(frames / temporal_factor)."""
         return sum(math.ceil(n / self.temporal_factor) for n in self._chunks(num_frames))
+
+    @property
+    def unit_frames(self) -> int:
+        """Clips can be cut between, and continued after, multiples of this many video frames."""
+        return self.chunk_frames or self.temporal_factor
 
     def encode(self, video: Float[Tensor, "b t_video 3 h_video w_video"]) -> Posterior:
         """The posterior over latents `[b t c h w]` of a whole clip. Raises ValueError on a size it cannot halve."""

@@ -68,7 +68,8 @@ class ClipSampler:
         self._check(request)
         networks, vae = self.networks, self.networks.vae
         num_clips, num_players = len(request.prompts), request.num_players
-        num_latents = vae.num_latent_frames(request.num_frames)
+        num_frames = request.num_frames + -request.num_frames % vae.unit_frames  # the last unit is made whole, then cut
+        num_latents = vae.num_latent_frames(num_frames)
         conditions = self._conditions(request, num_latents)
         latents = self._context(request)
         generator = torch.Generator().manual_seed(request.seed)
@@ -97,7 +98,7 @@ class ClipSampler:
             latents = torch.cat([latents, fresh], dim=2)
             if on_progress is not None:
                 on_progress(stop, num_latents)
-        video = networks.decode(rearrange(latents, "b p ... -> (b p) ..."), request.num_frames)
+        video = networks.decode(rearrange(latents, "b p ... -> (b p) ..."), num_frames)[:, : request.num_frames]
         video = rearrange(video, "(b p) ... -> b p ...", p=num_players)
         if request.context is not None:
             video[:, :, : request.context.shape[2]] = request.context.to(video)
@@ -148,11 +149,15 @@ class ClipSampler:
             actions = torch.zeros(shape)
         else:
             flat = rearrange(request.actions.float(), "b p t k -> (b p) t k")
+            missing = -flat.shape[1] % networks.vae.unit_frames
+            flat = torch.nn.functional.pad(flat, (0, 0, 0, missing))
             actions = actions_per_latent(flat, num_latents, frames_per_latent)
             actions = rearrange(actions, "(b p) ... -> b p ...", p=num_players)
         prompt = None
         if request.video_prompt is not None:
-            flat = networks.encode(rearrange(request.video_prompt.to(device), "b p ... -> (b p) ..."))
+            flat = rearrange(request.video_prompt.to(device), "b p ... -> (b p) ...")
+            missing = -flat.shape[1] % networks.vae.unit_frames
+            flat = networks.encode(torch.cat([flat, flat[:, -1:].expand(-1, missing, -1, -1, -1)], dim=1))
             prompt = rearrange(flat, "(b p) ... -> b p ...", p=num_players)
         silence, silence_mask = networks.text_encoder.encode([""] * num_clips)
         return Conditions(
@@ -207,10 +212,10 @@ class ClipSampler:
                 )
         if request.context is not None:
             num_context = request.context.shape[2]
-            factor = networks.vae.temporal_factor
-            if num_context >= request.num_frames or num_context % factor:
+            unit = networks.vae.unit_frames
+            if num_context >= request.num_frames or num_context % unit:
                 raise ValueError(
-                    f"context is a multiple of {factor} frames and shorter than num_frames = {request.num_frames}, "
+                    f"context is a multiple of {unit} frames and shorter than num_frames = {request.num_frames}, "
                     f"got {num_context} frames"
                 )
         if request.instructions and len(request.instructions) != num_clips:

@@ -43,9 +43,7 @@ class Networks:
         config = read_config(folder)
         for name, stage in (("vae", "vae"), ("text_encoder", "pretrain"), ("msdit", "pretrain")):
             if name not in config["networks"]:
-                raise ValueError(
-                    f"{folder} has no {name}; train it with `python train.py task={stage} weights={folder}`"
-                )
+                raise ValueError(f"{folder} has no {name}; run `python train.py task={stage} weights={folder}`")
         instructnet = None
         if "instructnet" in config["networks"]:
             instructnet = cast(InstructNet, load_network(folder, "instructnet"))

@@ -55,7 +55,7 @@ class RotaryPositions(nn.Module):
 
 
 def rotate(features: Float[Tensor, "s e n d"], angles: Float[Tensor, "n half"]) -> Float[Tensor, "s e n d"]:
-    """Turns every pair (d, d + half) by its angle; the product of two rotated vectors depends on their distance only."""
+    """Turns each pair (i, i + half) by its angle: products of rotated vectors depend on their distance only."""
     cos, sin = angles.cos().to(features.dtype), angles.sin().to(features.dtype)
     first, second = features.chunk(2, dim=-1)
     return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)

@@ -1,0 +1,24 @@
+"""Shape annotations become checks while tests run; nothing asks the network for anything."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("WANDB_MODE", "offline")
+os.environ.setdefault("WANDB_SILENT", "true")
+
+from jaxtyping import install_import_hook
+
+install_import_hook(
+    ["gamegen_x.models", "gamegen_x.diffusion", "gamegen_x.sampling", "gamegen_x.data", "gamegen_x.training"],
+    "beartype.beartype",
+)
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def _same_numbers_every_time():
+    torch.manual_seed(0)
+    torch.set_num_threads(1)

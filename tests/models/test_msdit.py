@@ -1,0 +1,182 @@
+import pytest
+import torch
+
+from gamegen_x.models.gamegen import Conditions, GameGenX
+from gamegen_x.models.instructnet import InstructNet, actions_per_latent
+from gamegen_x.models.msdit import MSDiT, residual_places
+
+NUM_KEYS = 3
+
+
+def small_msdit(causal=True):
+    torch.manual_seed(0)
+    return MSDiT(
+        latent_channels=4,
+        out_channels=8,
+        dim=32,
+        num_pairs=2,
+        num_heads=2,
+        mlp_ratio=2.0,
+        patch=2,
+        text_dim=12,
+        max_text_tokens=8,
+        causal=causal,
+        temporal_cross_attention=True,
+        rotary_base=10_000.0,
+        num_sinusoids=16,
+        spatial_factor=8,
+    )
+
+
+def small_instructnet():
+    return InstructNet(
+        latent_channels=4,
+        dim=32,
+        num_blocks=2,
+        num_heads=2,
+        mlp_ratio=2.0,
+        patch=2,
+        num_keys=NUM_KEYS,
+        frames_per_latent=4,
+        keys_dim=16,
+        text_dim=12,
+        causal=True,
+        temporal_cross_attention=True,
+        rotary_base=10_000.0,
+    )
+
+
+def stir(module):
+    """Fills a network with noise: zero-initialised layers would hide what they do."""
+    for parameter in module.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    return module
+
+
+def some_conditions(b=2, p=1, t=3, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    return Conditions(
+        text=torch.randn(b, 8, 12, generator=generator),
+        text_mask=torch.ones(b, 8, dtype=torch.bool),
+        fps=torch.full((b,), 24.0),
+        num_frames=torch.full((b,), 4.0 * t),
+        actions=torch.randint(0, 2, (b, p, t, 4, NUM_KEYS), generator=generator).float(),
+        has_actions=torch.ones(b, p, dtype=torch.bool),
+        instruction=torch.randn(b, 5, 12, generator=generator),
+        instruction_mask=torch.ones(b, 5, dtype=torch.bool),
+        is_instructed=torch.zeros(b, t, dtype=torch.bool),
+        video_prompt=torch.randn(b, p, t, 4, 4, 4, generator=generator),
+        has_prompt=torch.ones(b, dtype=torch.bool),
+    )
+
+
+def some_latents(b=2, p=1, t=3):
+    return torch.randn(b, p, t, 4, 4, 4), torch.rand(b, p, t)
+
+
+def test_an_untrained_instructnet_changes_nothing():
+    foundation = stir(small_msdit())
+    latents, time = some_latents()
+    conditions = some_conditions()
+    steered = GameGenX(foundation, small_instructnet())(latents, time, conditions)
+    assert torch.equal(steered, GameGenX(foundation, None)(latents, time, conditions))
+
+
+def test_causal_frames_do_not_see_later_frames():
+    model = stir(GameGenX(small_msdit(), small_instructnet()))
+    latents, time = some_latents()
+    conditions = some_conditions()
+    later = latents.clone()
+    later[:, :, 2] += 1
+    difference = (model(latents, time, conditions) - model(later, time, conditions)).abs().flatten(3).amax(-1)
+    assert (difference[:, :, :2] == 0).all()
+    assert (difference[:, :, 2] > 0).all()
+
+
+def test_a_key_moves_its_own_latent_frame_and_none_before():
+    model = stir(GameGenX(small_msdit(), small_instructnet()))
+    latents, time = some_latents()
+    calm = some_conditions()
+    actions = calm.actions.clone()
+    actions[:, :, 1, 3] = 1 - actions[:, :, 1, 3]  # the last video frame inside the second latent frame
+    pressed = Conditions(**{**calm.__dict__, "actions": actions})
+    moved = (model(latents, time, calm) - model(latents, time, pressed)).abs().flatten(3).amax(-1)
+    assert (moved[:, :, 0] == 0).all()
+    assert (moved[:, :, 1] > 0).all()
+
+
+def test_keys_that_nobody_gave_do_not_matter():
+    model = stir(GameGenX(small_msdit(), small_instructnet()))
+    latents, time = some_latents()
+    conditions = some_conditions()
+    unsaid = torch.zeros_like(conditions.has_actions)
+    one = Conditions(**{**conditions.__dict__, "has_actions": unsaid})
+    other = Conditions(**{**one.__dict__, "actions": 1 - one.actions})
+    assert torch.equal(model(latents, time, one), model(latents, time, other))
+
+
+def test_an_instruction_reaches_only_the_frames_that_it_holds_for():
+    model = stir(GameGenX(small_msdit(), small_instructnet()))
+    latents, time = some_latents()
+    silent = some_conditions()
+    holds = silent.is_instructed.clone()
+    holds[:, 1:] = True
+    told = Conditions(**{**silent.__dict__, "is_instructed": holds})
+    moved = (model(latents, time, silent) - model(latents, time, told)).abs().flatten(3).amax(-1)
+    assert (moved[:, :, 0] == 0).all()
+    assert (moved[:, :, 1:] > 0).all()
+
+
+def test_players_are_independent_rows_of_one_batch():
+    model = stir(GameGenX(small_msdit(), small_instructnet()))
+    latents, time = some_latents(b=1, p=2)
+    conditions = some_conditions(b=1, p=2)
+    together = model(latents, time, conditions)
+    for player in range(2):
+        alone = Conditions(
+            **{
+                **conditions.__dict__,
+                "actions": conditions.actions[:, player : player + 1],
+                "has_actions": conditions.has_actions[:, player : player + 1],
+                "video_prompt": conditions.video_prompt[:, player : player + 1],
+            }
+        )
+        view = slice(player, player + 1)
+        assert torch.allclose(together[:, view], model(latents[:, view], time[:, view], alone), atol=1e-5)
+
+
+def test_an_absent_text_is_the_learned_null_text_whatever_its_numbers():
+    model = stir(GameGenX(small_msdit(), None))
+    latents, time = some_latents()
+    conditions = some_conditions().without_text()
+    other = Conditions(**{**conditions.__dict__, "text": conditions.text + 1})
+    assert torch.equal(model(latents, time, conditions), model(latents, time, other))
+    assert not torch.equal(model(latents, time, conditions), model(latents, time, some_conditions()))
+
+
+def test_a_non_causal_model_looks_both_ways():
+    model = stir(GameGenX(small_msdit(causal=False), None))
+    latents, time = some_latents()
+    later = latents.clone()
+    later[:, :, 2] += 1
+    moved = model(latents, time, some_conditions()) - model(later, time, some_conditions())
+    assert (moved[:, :, 0] != 0).any()
+
+
+def test_residuals_are_spread_evenly_and_end_with_the_last_block():
+    assert residual_places(4, 6) == [0, 2, 3, 5]
+    assert residual_places(28, 56) == list(range(1, 56, 2))
+    assert residual_places(0, 6) == []
+    with pytest.raises(ValueError, match="do not fit"):
+        residual_places(7, 6)
+
+
+def test_actions_are_cut_into_latent_frames_and_a_short_first_one_is_led_by_its_first_keys():
+    actions = torch.arange(10.0).view(1, 10, 1)
+    grouped = actions_per_latent(actions, 3, 4)
+    assert grouped.flatten().tolist() == [0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+
+
+def test_a_foundation_starts_by_predicting_nothing():
+    latents, time = some_latents()
+    assert (GameGenX(small_msdit(), None)(latents, time, some_conditions()) == 0).all()
