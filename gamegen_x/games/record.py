@@ -96,7 +96,7 @@ def record_episode(game: Game, bots: Mix, episode: Episode) -> Trace:
     partial.mkdir(parents=True)
     try:
         rngs = [np.random.default_rng([episode.seed, seat]) for seat in range(game.num_players + 1)]
-        players = [bots.bot(seat, game.keys, rngs[seat]) for seat in range(game.num_players)]
+        players = bots.players(game.keys, rngs[:-1])
         names = [name for name, _ in players]
         actions = np.zeros((num_frames, game.num_players, game.num_keys), np.uint8)
         states: list[dict[str, npt.NDArray[Any]]] = []

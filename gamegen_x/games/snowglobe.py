@@ -10,21 +10,40 @@ import numpy as np
 import numpy.typing as npt
 
 from gamegen_x.games.door import Frame, Game, Keys, agent_names
-from gamegen_x.games.snowglobe_camera import Disc, OverheadCamera
+from gamegen_x.games.snowglobe_camera import (
+    Camera,
+    OverheadCamera,
+    Scene,
+    SharedScreenCamera,
+    View,
+    carried_to,
+    shared_frame,
+)
 from gamegen_x.games.snowglobe_conditions import FACTS, INSTRUCTIONS, instruction_effect
 from gamegen_x.games.snowglobe_look import PLAYER_COLOURS, Look
-from gamegen_x.games.snowglobe_planet import Planet
+from gamegen_x.games.snowglobe_perspective import PerspectiveCamera
+from gamegen_x.games.snowglobe_planet import TERRAINS, Planet
+from gamegen_x.games.snowglobe_rules import Carry, Counter, MovePests, RollBalls, Things, Throw
+from gamegen_x.games.snowglobe_scene import things_to_see
 from gamegen_x.schema.action_space import ActionSpace
-from gamegen_x.world.sphere import frame_at, moved, random_directions, turned
-from gamegen_x.world.state import Conditions, WorldState
+from gamegen_x.world.events import heard_by
+from gamegen_x.world.rules import Jump, Meet, Remember, Walk, Wishes
+from gamegen_x.world.snapshot import settled
+from gamegen_x.world.spawn import fair_places, places_at
+from gamegen_x.world.sphere import Cells, frame_at
+from gamegen_x.world.state import Conditions, Floats, Players, Rule, WorldState
 
 KEYS = ("w", "a", "s", "d", "space", "e", "q")
+CAMERAS = ("overhead", "third_person", "first_person", "shared_screen")
 _MOST_CLASSES = max(len(classes) for classes in FACTS.values())
-_SHADOW = np.zeros(3, np.float32)
 
 
 class Snowglobe(Game):
-    """W A S D roll the planet under a player, space jumps, E interacts, Q turns the camera; words change the sky."""
+    """W A S D roll the planet under a player along the camera's axes, Q turns the camera.
+
+    Space jumps or throws the snowball in hand, E picks up snow or rolls a big snowball together with somebody. Words
+    change weather, time of day and season.
+    """
 
     metadata = {"name": "snowglobe", "render_modes": []}  # noqa: RUF012  (PettingZoo reads it from the class)
 
@@ -39,31 +58,38 @@ class Snowglobe(Game):
         split: str,
         planets: Mapping[str, Sequence[int]],  # of each split: the first planet's number, and how many there are
         num_landmarks: int,
+        nside: int,  # of the HEALPix cells that index the planet
         view_angle: float,  # radians from the middle of the picture to its edge
         player_radius: float,  # radians
         step_angle: float,  # radians a frame
         turn_angle: float,  # radians a frame
         jump_frames: int,
         blend_frames: int,
-        start_near: Mapping[str, float],  # share of episodes, and how many steps apart at most
+        near: Mapping[str, float],  # radians: players meet closer than `enter` and part farther than `leave`
+        start_near: Mapping[str, float],  # share of players that start near the first, and how many steps at most
         start_conditions: Mapping[str, Mapping[str, float]],  # fact -> class -> how often
+        things: Things,
     ) -> None:
         if not 1 <= num_players <= len(PLAYER_COLOURS):
             raise ValueError(f"Snowglobe takes 1 to {len(PLAYER_COLOURS)} players, got num_players={num_players}")
         if set(keys.keys) != set(KEYS):
             raise ValueError(f"Snowglobe is played with the keys {list(KEYS)}, got {list(keys.keys)}")
+        if min(height, width) < 8:
+            raise ValueError(f"Snowglobe's pictures are at least 8x8 pixels, got height={height} and width={width}")
         self.keys, self.num_players, self.camera = keys, num_players, camera
         self.height, self.width, self.fps = height, width, fps
         self.licence, self.attribution = "Apache-2.0", "Snowglobe, the built-in game of GameGen-X"
-        self.facts = FACTS
+        self.facts = {**FACTS, "terrain": TERRAINS}
         self.split, self.planets, self.num_landmarks = split, planets, num_landmarks
-        self.step_angle, self.turn_angle = step_angle, turn_angle
-        self.player_radius, self.jump_frames, self.blend_frames = player_radius, jump_frames, blend_frames
-        self.start_near, self.start_conditions = start_near, start_conditions
+        self.cells = Cells(nside)
+        self.player_radius, self.blend_frames, self.jump_frames = player_radius, blend_frames, jump_frames
+        self.start_near, self.start_conditions, self.things = start_near, start_conditions, things
+        self.walk = Walk(step_angle, turn_angle)
+        self.meet = Meet(near["enter"], near["leave"], Counter.MEETINGS)
         self.possible_agents = agent_names(num_players)
         self.agents: list[str] = []
-        self.view = _camera(camera, height, width, view_angle)
-        self._key_index = {key: keys.keys.index(key) for key in KEYS}
+        self.eyes = _camera(camera, height, width, view_angle)
+        self._key_index = [keys.keys.index(key) for key in KEYS]
         self._look: tuple[bytes, Look] | None = None
 
     def reset(
@@ -75,12 +101,35 @@ class Snowglobe(Game):
         if split not in self.planets:
             raise ValueError(f"Snowglobe has planets for the splits {list(self.planets)}, got split={split!r}")
         first, count = self.planets[split]
-        self.planet = Planet.make(int(first + rng.integers(count)), self.num_landmarks)
-        self.state = WorldState(
-            tick=-1,
-            frames=self._start_frames(rng),
-            airborne=np.zeros(self.num_players, np.int32),
-            conditions=self._start_conditions(rng),
+        self.planet = Planet.make(int(first + rng.integers(count)), self.num_landmarks, self.cells)
+        self.rules: tuple[Rule, ...] = (
+            self.walk,
+            Throw(self.things, self.player_radius),
+            Jump(self.jump_frames),
+            Carry(self.planet, self.things),
+            RollBalls(self.planet, self.things, self.walk.step_angle),
+            MovePests(self.planet, self.things),
+            self.meet,
+            Remember(),
+        )
+        frames = self._start_frames(rng)
+        state_seed = int(rng.integers(2**31))
+        num_players = self.num_players
+        self.state = settled(
+            WorldState(
+                seed=state_seed,
+                tick=-1,
+                players=Players(
+                    frames=frames,
+                    airborne=np.zeros(num_players, np.int32),
+                    carrying=np.zeros(num_players, np.int32),
+                    is_acting=np.zeros((num_players, 2), bool),
+                    near=np.zeros((num_players, num_players), bool),
+                ),
+                entities=self.things.placed(self.planet, frames[0, :, 2], num_players, state_seed),
+                conditions=self._start_conditions(rng),
+                counters=np.zeros(len(Counter), np.int32),
+            )
         )
         self.agents = list(self.possible_agents)
         return self._observations(), {agent: {} for agent in self.agents}
@@ -88,15 +137,31 @@ class Snowglobe(Game):
     def step(
         self, actions: Mapping[str, Keys]
     ) -> tuple[dict[str, Frame], dict[str, float], dict[str, bool], dict[str, bool], dict[str, dict[str, Any]]]:
-        held = np.stack([np.asarray(actions[agent]) for agent in self.agents]).astype(bool)
-        self.state = self._next_state(self.state, held)
+        """Everybody is rewarded alike, for what was achieved together. An info holds the events that a player hears."""
+        before = self.state
+        state = before.step(self.wishes(np.stack([actions[agent] for agent in self.agents])), self.rules)
+        if self.camera == "shared_screen":  # everyone moves in the axes of the one picture
+            frames = carried_to(shared_frame(state.players.frames), state.players.positions)
+            state = settled(replace(state, players=replace(state.players, frames=frames)))
+        self.state = state
+        gained = state.counters - before.counters
+        reward = float(
+            gained[Counter.DELIVERED] * self.things.points["delivered"]
+            + gained[Counter.CHASED] * self.things.points["chased"]
+        )
+        heard = heard_by(state.events, state.players.positions, self.cells)
         return (
             self._observations(),
-            dict.fromkeys(self.agents, 0.0),
+            dict.fromkeys(self.agents, reward),
             dict.fromkeys(self.agents, False),
             dict.fromkeys(self.agents, False),
-            {agent: {} for agent in self.agents},
+            {agent: {"events": events} for agent, events in zip(self.agents, heard, strict=True)},
         )
+
+    def wishes(self, held: npt.NDArray[np.uint8]) -> Wishes:
+        """What the keys `[p k]` ask for: opposite keys cancel each other."""
+        w, a, s, d, space, e, q = held[:, self._key_index].astype(np.float64).T
+        return Wishes(right=d - a, up=w - s, turn=q, acting=np.stack([space, e], axis=-1) > 0)
 
     def instructions(self) -> tuple[str, ...]:
         return tuple(INSTRUCTIONS)
@@ -112,41 +177,54 @@ class Snowglobe(Game):
         fact, name = instruction_effect(text)
         self.state = self.state.asked(list(FACTS).index(fact), FACTS[fact].index(name), self.blend_frames)
 
+    def outcome(self) -> dict[str, Any]:
+        counts = {counter.name.lower(): int(self.state.counters[counter]) for counter in Counter}
+        score = sum(counts[name] * points for name, points in self.things.points.items())
+        return {"score": score, **counts, "planet": self.planet.number}
+
     def facts_now(self) -> dict[str, npt.NDArray[Any]]:
-        """`pose` [p 3 3], who is `visible` to whom [p p] at which pixel `screen_xy` [p p 2], the classes of the sky."""
-        seen = [self.view.project(frame, self.state.positions) for frame in self.state.frames]
+        """The truth of this frame, as arrays.
+
+        `pose` [p 3 3] (columns right, up, position), `visible` [p p] and `screen_xy` [p p 2] (the row's player sees
+        the column's, and at which pixel), `near` [p p], `airborne`, `carrying` and `terrain` [p], the classes of the
+        sky, `thing_kind` [n] and `thing_place` [n 3], `counters`, `planet`.
+        """
+        state = self.state
+        seen = [self._view(seat).project(state.players.positions) for seat in range(self.num_players)]
         visible = np.stack([is_inside for _, is_inside in seen])
         places = np.stack([places for places, _ in seen]).astype(np.float32)
         places[~visible] = np.nan
         facts: dict[str, npt.NDArray[Any]] = {
-            "pose": self.state.frames.astype(np.float32),
+            "pose": state.players.frames.astype(np.float32),
             "visible": visible,
             "screen_xy": places,
-            "airborne": self.state.airborne.astype(np.uint8),
-            "planet": np.int64(self.planet.number),  # type: ignore[dict-item]
+            "near": state.players.near,
+            "airborne": state.players.airborne.astype(np.uint8),
+            "carrying": state.players.carrying.astype(np.uint8),
+            "terrain": self.planet.terrain(state.players.positions).astype(np.uint8),
+            "thing_kind": state.entities.kind.astype(np.uint8),
+            "thing_place": state.entities.positions.astype(np.float32),
+            "counters": state.counters,
+            "planet": np.asarray(self.planet.number, np.int64),
         }
-        facts |= {fact: np.uint8(self.state.conditions.target[number]) for number, fact in enumerate(FACTS)}  # type: ignore[misc]
+        for number, fact in enumerate(FACTS):
+            facts[fact] = np.asarray(state.conditions.target[number], np.uint8)
         return facts
 
-    def _next_state(self, state: WorldState, held: npt.NDArray[np.bool_]) -> WorldState:
-        w, a, s, d, space, _, q = (held[:, self._key_index[key]].astype(np.float64) for key in KEYS)
-        frames = turned(state.frames, q * self.turn_angle)
-        frames = moved(frames, (d - a) * self.step_angle, (w - s) * self.step_angle)
-        airborne = np.maximum(state.airborne - 1, 0)
-        airborne = np.where((airborne == 0) & (space > 0), self.jump_frames, airborne).astype(np.int32)
-        return replace(state, tick=state.tick + 1, frames=frames, airborne=airborne)
-
-    def _start_frames(self, rng: np.random.Generator) -> npt.NDArray[np.float64]:
-        first = frame_at(random_directions(rng, 1)[0], rng.uniform(0, 2 * np.pi))
-        frames = [first]
+    def _start_frames(self, rng: np.random.Generator) -> Floats:
+        """The first player stands somewhere by chance, most others near them, the rest far from everybody."""
+        hazard = self.planet.is_hazard
+        places = fair_places(rng, 1, self.cells, hazard, taken=np.zeros((0, 3)))
         for _ in range(1, self.num_players):
-            if rng.uniform() < self.start_near["share"]:
-                angle, way = rng.uniform(0, self.start_near["steps"]) * self.step_angle, rng.uniform(0, 2 * np.pi)
-                frame = moved(first, np.asarray(angle * np.cos(way)), np.asarray(angle * np.sin(way)))
+            if rng.uniform() < self.start_near["share"] or self.camera == "shared_screen":
+                between = (0.0, self.start_near["steps"] * self.walk.step_angle)
+                place = places_at(rng, places[0], between, self.cells, hazard, tries=8)[None]
             else:
-                frame = frame_at(random_directions(rng, 1)[0], 0.0)
-            frames.append(turned(frame, np.asarray(rng.uniform(0, 2 * np.pi))))
-        return np.stack(frames)
+                place = fair_places(rng, 1, self.cells, hazard, taken=places)
+            places = np.concatenate([places, place])
+        headings = rng.uniform(0, 2 * np.pi, self.num_players)
+        frames = np.stack([frame_at(place, heading) for place, heading in zip(places, headings, strict=True)])
+        return carried_to(frames[0], places) if self.camera == "shared_screen" else frames
 
     def _start_conditions(self, rng: np.random.Generator) -> Conditions:
         target = np.zeros(len(FACTS), np.int32)
@@ -155,31 +233,30 @@ class Snowglobe(Game):
             target[number] = rng.choice(len(classes), p=shares / shares.sum())
         return Conditions(target, np.full(len(FACTS), -self.blend_frames, np.int32), np.eye(_MOST_CLASSES)[target])
 
+    def _view(self, seat: int) -> View:
+        return self.eyes.view(self.state.players.frames, seat)
+
     def _observations(self) -> dict[str, Frame]:
         weights = self.state.conditions.weights(self.state.tick, self.blend_frames)
         if self._look is None or self._look[0] != weights.tobytes():
             self._look = (weights.tobytes(), Look.of(weights))
-        look = self._look[1]
-        return {agent: self._render(seat, look) for seat, agent in enumerate(self.agents)}
-
-    def _render(self, seat: int, look: Look) -> Frame:
-        frame = self.state.frames[seat]
-        discs: list[Disc] = []
-        for other in [*(number for number in range(self.num_players) if number != seat), seat]:
-            height = float(np.sin(np.pi * self.state.airborne[other] / (self.jump_frames + 1)))
-            place, radius = self.state.positions[other], self.player_radius
-            if height > 0:
-                below = moved(
-                    frame_at(place, 0.0) if other != seat else frame,
-                    np.asarray(0.3 * radius),
-                    np.asarray(-0.5 * radius),
-                )
-                discs.append(Disc(below[:, 2], radius, _SHADOW, opacity=0.4 * height, softness=4.0))
-            discs.append(Disc(place, radius * (1 + 0.3 * height), PLAYER_COLOURS[other], rim=0.55))
-        return self.view.render(self.planet, look, frame, discs, self.state.tick)
+        things = things_to_see(self.state, self.things, self.player_radius, self.jump_frames)
+        scene = Scene(self.planet, self._look[1], things, self.state.tick)
+        if self.camera == "shared_screen":
+            picture = self._view(0).render(scene)
+            return {agent: picture.copy() for agent in self.agents}
+        return {agent: self._view(seat).render(scene) for seat, agent in enumerate(self.agents)}
 
 
-def _camera(kind: str, height: int, width: int, view_angle: float) -> OverheadCamera:
-    if kind != "overhead":
-        raise ValueError(f"Snowglobe's cameras are ['overhead'], got camera={kind!r}")
-    return OverheadCamera(height, width, view_angle)
+def _camera(kind: str, height: int, width: int, view_angle: float) -> Camera:
+    if kind == "overhead":
+        return OverheadCamera(height, width, view_angle)
+    if kind == "shared_screen":
+        return SharedScreenCamera(height, width, view_angle)
+    if kind == "third_person":
+        return PerspectiveCamera(
+            height, width, eye=(-0.27, 1.2), target=(0.12, 1.0), field_of_view=1.3, hides_self=False
+        )
+    if kind == "first_person":
+        return PerspectiveCamera(height, width, eye=(0.0, 1.1), target=(0.3, 1.02), field_of_view=1.4, hides_self=True)
+    raise ValueError(f"Snowglobe's cameras are {list(CAMERAS)}, got camera={kind!r}")

@@ -43,6 +43,13 @@ _LIGHT = {
     "dusk": ((0.9, 0.68, 0.52), (24, 4, 0)),
     "night": ((0.36, 0.43, 0.62), (0, 3, 14)),
 }
+# above, at the horizon
+_SKY = {
+    "day": ((88, 156, 232), (206, 228, 246)),
+    "dusk": ((84, 70, 132), (250, 158, 92)),
+    "night": ((8, 12, 38), (34, 46, 92)),
+}
+_CLOUDS = np.array((152, 160, 172), np.float32)
 _RAIN_LIGHT = np.array((0.6, 0.68, 0.84), np.float32)
 
 
@@ -57,6 +64,7 @@ class Look:
     fog: float
     times: Colours  # 3, the light of the hour
     plus: Colours  # 3
+    sky: Colours  # 2 3, above and at the horizon
 
     @classmethod
     def of(cls, weights: Weights) -> Look:
@@ -67,6 +75,10 @@ class Look:
         winter = 0.68 * summer + 0.32 * np.array((150, 165, 180))
         landmarks = np.tensordot(season, np.stack([summer, autumn, winter]), 1)
         light = np.tensordot(time, np.array([_LIGHT[name] for name in ("day", "dusk", "night")]), 1)
+        times, plus = light.astype(np.float32)
+        sky = np.tensordot(time, np.array([_SKY[name] for name in ("day", "dusk", "night")]), 1).astype(np.float32)
+        for cover, amount in ((_CLOUDS * times + plus, 0.75 * (rain + snow)), (_FOG * times + plus, 0.85 * fog)):
+            sky = _mixed(sky, cover, amount)
         ramp = _ramp(terrain)
         return cls(
             ramp=_mixed(ramp, _SNOW, 0.55 * snow),
@@ -74,17 +86,18 @@ class Look:
             rain=float(rain),
             snow=float(snow),
             fog=float(fog),
-            times=light[0].astype(np.float32),
-            plus=light[1].astype(np.float32),
+            times=times,
+            plus=plus,
+            sky=sky,
         )
 
-    def graded(self, image: Colours, fog_mask: Colours) -> Colours:
+    def graded(self, image: Colours, fog_mask: Colours | np.float32) -> Colours:
         """An image `[h w 3]` in 0..255 under this sky; `fog_mask` `[h w 1]` says how thick fog is where."""
         if self.rain > 0:
             grey = (image @ _LUMA)[..., None]
             image = _mixed(image, _mixed(image, grey, 0.45) * _RAIN_LIGHT, self.rain)
         if self.fog > 0:
-            image = _mixed(image, _FOG, self.fog * fog_mask)
+            image = _mixed(image, _FOG, np.float32(self.fog) * fog_mask)
         return np.asarray(image * self.times + self.plus, np.float32)
 
     def lit(self, colour: Colours) -> Colours:
@@ -103,5 +116,5 @@ def _ramp(terrain: npt.NDArray[np.float64]) -> Colours:
     return np.asarray(terrain[low] * (1 - across) + terrain[low + 1] * across, np.float32)
 
 
-def _mixed(one: Colours, other: Colours, amount: float | Colours) -> Colours:
+def _mixed(one: Colours, other: Colours, amount: float | np.float32 | Colours) -> Colours:
     return np.asarray(one + (other - one) * np.float32(amount), np.float32)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from gamegen_x.world.sphere import random_directions
+from gamegen_x.world.sphere import Cells, random_directions
 
 TERRAINS = ("water", "sand", "meadow", "forest", "ice")
 NUM_WAVES = 6
@@ -40,9 +40,11 @@ class Planet:
     landmark_places: npt.NDArray[np.float64]  # m 3, unit vectors
     landmark_kinds: npt.NDArray[np.int64]  # m, index into LANDMARKS
     landmark_radii: npt.NDArray[np.float64]  # m, radians
+    cells: Cells
+    cell_terrain: npt.NDArray[np.int64]  # index into TERRAINS of each cell's centre
 
     @classmethod
-    def make(cls, number: int, num_landmarks: int) -> Planet:
+    def make(cls, number: int, num_landmarks: int, cells: Cells) -> Planet:
         """The same number is the same planet, always."""
         rng = np.random.default_rng([number, 20])
         waves = (rng.normal(size=(NUM_WAVES, 3)) * 3).astype(np.float32)
@@ -52,7 +54,22 @@ class Planet:
         second = rng.integers(0, 2, num_landmarks)
         radii = rng.uniform(0.025, 0.05, num_landmarks)
         levels = _levels(waves, phases, amplitudes, places.astype(np.float32))
-        return cls(number, waves, phases, amplitudes, places, 2 * levels.astype(np.int64) + second, radii)
+        return cls(
+            number=number,
+            waves=waves,
+            phases=phases,
+            amplitudes=amplitudes,
+            landmark_places=places,
+            landmark_kinds=2 * levels.astype(np.int64) + second,
+            landmark_radii=radii,
+            cells=cells,
+            cell_terrain=_levels(waves, phases, amplitudes, cells.centres.astype(np.float32)).astype(np.int64),
+        )
+
+    @property
+    def is_hazard(self) -> npt.NDArray[np.bool_]:
+        """Cells where nobody and nothing should appear: open water."""
+        return np.asarray(self.cell_terrain == TERRAINS.index("water"))
 
     def levels(
         self, points: npt.NDArray[np.float32], frame: npt.NDArray[np.float64] | None = None

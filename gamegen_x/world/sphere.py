@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import healpix
 import numpy as np
 import numpy.typing as npt
+from scipy.spatial import cKDTree
 
 Array = npt.NDArray[np.float64]
 
@@ -29,8 +31,8 @@ def frame_at(position: npt.ArrayLike, heading: float) -> Array:
     """A frame `[3 3]` (columns right, up, position) that stands at a unit vector; `heading` in radians turns it."""
     up_there = normalised(position)
     helper = np.eye(3)[int(np.argmin(np.abs(up_there)))]
-    right = normalised(np.cross(helper, up_there))
-    return turned(np.stack([right, np.cross(up_there, right), up_there], axis=-1), np.asarray(heading))
+    right = normalised(cross(helper, up_there))
+    return turned(np.stack([right, cross(up_there, right), up_there], axis=-1), np.asarray(heading))
 
 
 def turned(frames: Array, angles: npt.ArrayLike) -> Array:
@@ -62,7 +64,16 @@ def orthonormal(frames: Array) -> Array:
     position = normalised(frames[..., 2])
     up = frames[..., 1]
     up = normalised(up - np.sum(up * position, axis=-1, keepdims=True) * position)
-    return np.stack([np.cross(up, position), up, position], axis=-1)
+    return np.stack([cross(up, position), up, position], axis=-1)
+
+
+def cross(a: Array, b: Array) -> Array:
+    """The cross product of vectors `[... 3]`, several times as fast as numpy's on few of them."""
+    product = np.empty(np.broadcast_shapes(a.shape, b.shape))
+    product[..., 0] = a[..., 1] * b[..., 2] - a[..., 2] * b[..., 1]
+    product[..., 1] = a[..., 2] * b[..., 0] - a[..., 0] * b[..., 2]
+    product[..., 2] = a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
+    return product
 
 
 def gnomonic(frame: Array, points: npt.ArrayLike) -> tuple[Array, npt.NDArray[np.bool_]]:
@@ -71,3 +82,39 @@ def gnomonic(frame: Array, points: npt.ArrayLike) -> tuple[Array, npt.NDArray[np
     depth = local[..., 2]
     is_in_front = depth > 1e-6
     return local[..., :2] / np.where(is_in_front, depth, 1)[..., None], is_in_front
+
+
+class Cells:
+    """HEALPix cells of equal area, numbered 0 to 12 nside² - 1 in ring order."""
+
+    def __init__(self, nside: int) -> None:
+        if nside < 1 or nside & (nside - 1):
+            raise ValueError(f"nside is a power of two, got {nside}")
+        self.nside = nside
+        self.count = int(healpix.nside2npix(nside))
+        self.centres: Array = np.stack(healpix.pix2vec(nside, np.arange(self.count)), axis=-1)
+        self.radius = _widest_reach(nside)
+        self._tree = cKDTree(self.centres)
+
+    def of(self, points: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """The cell of each unit vector `[... 3]`."""
+        x, y, z = np.moveaxis(np.asarray(points, np.float64), -1, 0)
+        return np.asarray(healpix.vec2pix(self.nside, x, y, z), np.int64)
+
+    def around(self, point: npt.ArrayLike, angle: float) -> npt.NDArray[np.int64]:
+        """Every cell that a disc of `angle` radians around a unit vector may touch, and few others; sorted."""
+        chord = 2 * np.sin(min(angle + self.radius, np.pi) / 2)
+        return np.sort(np.asarray(self._tree.query_ball_point(np.asarray(point, np.float64), chord), np.int64))
+
+    def neighbours(self, cell: int) -> npt.NDArray[np.int64]:
+        """The cells that touch a cell, and itself: those whose centres are less than two cell widths away."""
+        return self.around(self.centres[cell], self.radius)
+
+
+def _widest_reach(nside: int) -> float:
+    """The largest angle from a centre to its corner: that of the cells at the edge of the polar caps."""
+    height = 1 - (1 - 1 / nside) ** 2 / 3
+    corner = np.array([np.sqrt(1 - height**2), 0, height])
+    phi = np.pi / (4 * nside)
+    centre = np.array([np.sqrt(5) / 3 * np.cos(phi), np.sqrt(5) / 3 * np.sin(phi), 2 / 3])
+    return float(angle_between(centre, corner))
