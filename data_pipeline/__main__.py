@@ -4,26 +4,53 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 from data_pipeline.pipeline import Pipeline
-from gamegen_x.config import build, entry_point
+from data_pipeline.validate import validate
+from gamegen_x.config import USER_MISTAKE, build, entry_point
+from gamegen_x.schema.files import atomic_file
+
+DAMAGED = 1  # exit status
+FIGURES = "curation.json"
 
 
 @entry_point("curate")
 def curate(cfg: DictConfig) -> None:
-    pipeline: Pipeline = Pipeline(build(cfg.pipeline.stages))
+    pipeline = Pipeline(build(cfg.pipeline.stages))
+    output = Path(cfg.output)
     figures = pipeline.run(
         sources=Path(cfg.input),
-        output=Path(cfg.output),
+        output=output,
         workers=cfg.workers or os.cpu_count() or 1,
         max_damaged_share=cfg.max_damaged_share,
         overwrite=cfg.overwrite,
     )
+    with atomic_file(output / FIGURES) as path:
+        path.write_text(json.dumps(figures) + "\n")
     print(json.dumps(figures))
 
 
-if __name__ == "__main__":
+def check(arguments: list[str]) -> int:
+    """Prints a line a problem, then the JSON line. Returns the exit status."""
+    if len(arguments) != 1 or arguments[0].startswith("-"):
+        print(f"error: expected `python -m data_pipeline validate PATH`, got {arguments}", file=sys.stderr)
+        return USER_MISTAKE
+    problems, figures = validate(Path(arguments[0]))
+    for problem in problems:
+        print(problem)
+    print(json.dumps(figures))
+    return DAMAGED if problems else 0
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["validate"]:
+        sys.exit(check(sys.argv[2:]))
     curate()
+
+
+if __name__ == "__main__":
+    main()

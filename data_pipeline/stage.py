@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
@@ -11,6 +13,7 @@ from typing import Any
 from data_pipeline.clip import Clip, Source
 from data_pipeline.ledger import Fate
 
+MAX_NAME = 60  # letters: the name of a member in a tar has at most 100
 NOT_IN_IDENTITY = {"is_identity": False}  # metadata of a field that cannot change what is written
 
 
@@ -60,3 +63,13 @@ def identity(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     return str(value)
+
+
+def source_name(path: Path, folder: Path) -> str:
+    """A source's path below its folder as letters, digits, "-" and "_"; made unique where that loses something."""
+    relative = path.relative_to(folder).as_posix() if path != folder else path.name
+    stem = relative.removesuffix(path.suffix) if path.is_file() else relative
+    name = re.sub(r"[^A-Za-z0-9_-]", "_", stem)
+    if name == stem and len(name) <= MAX_NAME:
+        return name
+    return f"{name[:MAX_NAME]}-{hashlib.sha256(relative.encode()).hexdigest()[:6]}"

@@ -15,6 +15,7 @@ from data_pipeline.stage import Stage
 from data_pipeline.stages.filter_motion import narrowed
 
 UNKNOWN = "unclear"
+WANDERING = "pan around"  # pans and tilts, in changing directions
 
 
 class CameraTracker(ABC):
@@ -29,7 +30,8 @@ class CameraTracker(ABC):
 class HomographyTracker(CameraTracker):
     """Tracks corners between frames `step` apart, fits a homography, and names what it does to the picture.
 
-    The most frequent name over the clip counts; "unclear" where fewer than `min_share` of the steps agree on any.
+    The most frequent name over the clip counts. Where fewer than `min_share` of the steps agree on any, most steps
+    that pan or tilt make a "pan around", and anything else is "unclear".
     Thresholds are per second: `min_shift` in picture widths, `min_zoom` in parts of the size, `min_roll` in degrees.
     A camera that pans left moves the picture to the right.
     """
@@ -52,7 +54,10 @@ class HomographyTracker(CameraTracker):
             grey = [cv2.cvtColor(narrowed(frame, self.max_width), cv2.COLOR_RGB2GRAY) for frame in pair]
             names[self._name(grey[0], grey[1], fps / self.step)] += 1
         name, count = names.most_common(1)[0]
-        return name if count >= self.min_share * len(starts) else UNKNOWN
+        if count >= self.min_share * len(starts) and name != UNKNOWN:
+            return name
+        num_pans = sum(times for name, times in names.items() if name.startswith(("pan", "tilt")))
+        return WANDERING if num_pans > len(starts) / 2 else UNKNOWN
 
     def _name(self, first: Frames, second: Frames, per_second: float) -> str:
         homography = self._homography(first, second)
@@ -67,7 +72,7 @@ class HomographyTracker(CameraTracker):
         linear = (moved[1:] - moved[0]).T / (width / 8)
         zoom = (np.sqrt(abs(np.linalg.det(linear))) - 1) * per_second
         roll = np.degrees(np.arctan2(linear[1, 0] - linear[0, 1], linear[0, 0] + linear[1, 1])) * per_second
-        if abs(zoom) >= self.min_zoom and abs(zoom) >= max(abs(right), abs(down)):
+        if abs(zoom) >= self.min_zoom and abs(zoom) / 2 >= max(abs(right), abs(down)):
             return "zoom in" if zoom > 0 else "zoom out"
         if abs(roll) >= self.min_roll and np.radians(abs(roll)) / 2 >= max(abs(right), abs(down)):
             return "roll counter-clockwise" if roll > 0 else "roll clockwise"
@@ -84,12 +89,11 @@ class HomographyTracker(CameraTracker):
         corners = cv2.goodFeaturesToTrack(first, self.max_corners, 0.01, 3)
         if corners is None or len(corners) < 8:
             return None
-        tracked, found, _ = cv2.calcOpticalFlowPyrLK(first, second, corners, None)
+        tracked, found, _ = cv2.calcOpticalFlowPyrLK(first, second, corners, None, winSize=(15, 15), maxLevel=3)
         is_found = found.ravel() == 1
         if is_found.sum() < 8:
             return None
-        cv2.setRNGSeed(0)  # RANSAC draws at random
-        homography, _ = cv2.findHomography(corners[is_found], tracked[is_found], cv2.RANSAC, 1.0)
+        homography, _ = cv2.findHomography(corners[is_found], tracked[is_found], cv2.USAC_FAST, 1.0)
         return homography
 
 

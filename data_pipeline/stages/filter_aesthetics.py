@@ -5,11 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from data_pipeline.clip import Clip, Frames, spread
+from data_pipeline.networks.clip_image import ClipImageEncoder
+from data_pipeline.networks.weights import check_there, load_weights
 from data_pipeline.stage import Stage
 
 
@@ -47,6 +51,38 @@ class ImageStatistics(AestheticScorer):
         exposure = np.mean((grey >= 4) & (grey <= 251))
         parts = (grey.std() / 64, colour / 60, detail / 16, exposure)
         return 10 * float(np.mean([min(float(part), 1.0) for part in parts]))
+
+
+@dataclass(frozen=True)
+class ClipAesthetics(AestheticScorer):
+    """A linear head on CLIP's picture vectors, as LAION trained it on AVA's votes: about 1 (poor) to 10.
+
+    `head` is a local file with the members `weight` [1 d] and `bias` [1]. The head belongs to one CLIP model.
+    """
+
+    encoder: ClipImageEncoder
+    head: str
+    name: str = "aesthetics_clip_ava_1_to_10"
+
+    def __post_init__(self) -> None:
+        check_there(self.head, "a linear aesthetic head", "https://github.com/LAION-AI/aesthetic-predictor")
+
+    @cached_property
+    def linear(self) -> tuple[npt.NDArray[np.float32], float]:
+        state = load_weights(self.head)
+        if set(state) != {"weight", "bias"} or state["weight"].ndim != 2 or len(state["weight"]) != 1:
+            shapes = {name: list(value.shape) for name, value in state.items()}
+            raise ValueError(f"{self.head} is not a linear head: expected weight [1 d] and bias [1], got {shapes}")
+        return state["weight"][0].float().numpy(), float(state["bias"])
+
+    def score(self, frames: Frames) -> float:
+        weight, bias = self.linear
+        vectors = self.encoder.embed(frames)
+        if vectors.shape[1] != len(weight):
+            raise ValueError(
+                f"{self.head} fits vectors of {len(weight)}, {self.encoder.model} makes {vectors.shape[1]}"
+            )
+        return float((vectors @ weight + bias).mean())
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from data_pipeline.clip import Clip, Frames
+from data_pipeline.networks.weights import check_there, fill, load_weights
 from data_pipeline.stage import Stage
 
 SCORE = "motion_widths_per_s"
@@ -32,6 +36,43 @@ class DisFlow(FlowEstimator):
         grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (first, second)]
         estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         return np.asarray(estimator.calc(grey[0], grey[1], None), np.float32)
+
+
+@dataclass(frozen=True)
+class RaftFlow(FlowEstimator):
+    """RAFT (Teed and Deng 2020) as torchvision builds it, "small" or "large", from a local file of weights."""
+
+    size: str
+    weights: str
+    num_updates: int
+
+    def __post_init__(self) -> None:
+        if self.size not in ("small", "large"):
+            raise ValueError(f'size is "small" or "large", got {self.size!r}')
+        check_there(self.weights, f"torchvision's raft_{self.size} weights", "https://docs.pytorch.org/vision (models)")
+
+    @cached_property
+    def network(self) -> Any:
+        """Loaded at first use, in the process that uses it."""
+
+        import gamegen_x  # noqa: F401  (lets torchvision load beside a torch without CUDA)
+
+        build = getattr(importlib.import_module("torchvision.models.optical_flow"), f"raft_{self.size}")
+        return fill(build(weights=None), load_weights(self.weights), self.weights)
+
+    def flow(self, first: Frames, second: Frames) -> npt.NDArray[np.float32]:
+        import torch
+
+        height, width = first.shape[:2]
+        # RAFT wants multiples of 8, and 128 at least
+        inner = tuple(max(128, -(-side // 8) * 8) for side in (width, height))
+        pair = [
+            torch.from_numpy(cv2.resize(frame, inner).astype(np.float32) / 127.5 - 1).permute(2, 0, 1)[None]
+            for frame in (first, second)
+        ]
+        with torch.inference_mode():
+            flow = self.network(*pair, num_flow_updates=self.num_updates)[-1][0].permute(1, 2, 0).numpy()
+        return np.asarray(cv2.resize(flow, (width, height)) * (width / inner[0], height / inner[1]), np.float32)
 
 
 @dataclass(frozen=True)

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from data_pipeline.clip import DamagedSourceError, Source
-from data_pipeline.stage import Ingest
+from data_pipeline.stage import Ingest, source_name
 from data_pipeline.video_reader import VideoReader, held_between, resampled_indices
 from gamegen_x.schema.trace import Trace
 
 HEADER = "trace.json"
-MAX_NAME = 60  # letters: the name of a member in a tar has at most 100
 
 
 @dataclass(frozen=True)
@@ -98,13 +95,3 @@ def check_one_action_space(traces: Mapping[str, Path]) -> None:
         raise ValueError(
             f"the traces have different keys, and a dataset has one action space: {spaces}. Curate each game apart"
         )
-
-
-def source_name(path: Path, folder: Path) -> str:
-    """A source's path below its folder as letters, digits, "-" and "_"; made unique where that loses something."""
-    relative = path.relative_to(folder).as_posix() if path != folder else path.name
-    stem = relative.removesuffix(path.suffix) if path.is_file() else relative
-    name = re.sub(r"[^A-Za-z0-9_-]", "_", stem)
-    if name == stem and len(name) <= MAX_NAME:
-        return name
-    return f"{name[:MAX_NAME]}-{hashlib.sha256(relative.encode()).hexdigest()[:6]}"

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from data_pipeline.clip import Clip, Frames, spread
 from data_pipeline.ledger import Fate
+from data_pipeline.networks.clip_image import ClipImageEncoder
 from data_pipeline.stage import Stage
 
 
@@ -47,6 +48,20 @@ class PerceptualHash(Fingerprinter):
     def vectors(self, fingerprints: Sequence[bytes]) -> npt.NDArray[np.float32]:
         bits = np.unpackbits(np.frombuffer(b"".join(fingerprints), np.uint8).reshape(len(fingerprints), -1), axis=1)
         return np.asarray((bits * 2.0 - 1.0) / np.sqrt(bits.shape[1]), np.float32)
+
+
+@dataclass(frozen=True)
+class ClipEmbedding(Fingerprinter):
+    """CLIP's picture vector of every frame; similarity is the mean of the frames' cosines."""
+
+    encoder: ClipImageEncoder
+
+    def fingerprint(self, frames: Frames) -> bytes:
+        return self.encoder.embed(frames).astype("<f2").tobytes()
+
+    def vectors(self, fingerprints: Sequence[bytes]) -> npt.NDArray[np.float32]:
+        flat = np.stack([np.frombuffer(print_, "<f2") for print_ in fingerprints]).astype(np.float32)
+        return np.asarray(flat / np.linalg.norm(flat, axis=1, keepdims=True), np.float32)
 
 
 @dataclass(frozen=True)

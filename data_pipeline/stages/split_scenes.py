@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import cv2
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_pipeline.clip import Clip, DamagedSourceError, Source
+from data_pipeline.networks.weights import check_there, fill, load_weights
 from data_pipeline.stage import Stage
 from data_pipeline.video_reader import VideoReader
 
@@ -63,7 +65,7 @@ class LumaWatch(SceneWatch):
         from scenedetect import ContentDetector
         from scenedetect.detector import FlashFilter
 
-        self.fps = fps
+        self.fps = float(fps)  # PySceneDetect takes no whole numbers
         self.max_width = settings.max_width
         self.num_frames = 0
         self.detector: Any = ContentDetector(
@@ -83,6 +85,72 @@ class LumaWatch(SceneWatch):
         cuts = self.detector.process_frame(FrameTimecode(self.num_frames, self.fps), frame)
         self.num_frames += 1
         return [cut.frame_num for cut in cuts]
+
+
+@dataclass(frozen=True)
+class TransNetScenes(SceneDetector):
+    """TransNetV2: a scene begins after frames whose probability of being in a transition passes `threshold`."""
+
+    weights: str
+    threshold: float
+
+    def __post_init__(self) -> None:
+        check_there(self.weights, "TransNetV2's PyTorch weights", "https://github.com/soCzech/TransNetV2")
+
+    @property
+    def look_ahead(self) -> int:  # type: ignore[override]
+        return TransNetWatch.WINDOW
+
+    @cached_property
+    def network(self) -> Any:
+        """Loaded at first use, in the process that uses it."""
+        from data_pipeline.networks.transnetv2 import TransNetV2
+
+        return fill(TransNetV2(), load_weights(self.weights), self.weights)
+
+    def watch(self, fps: float) -> SceneWatch:  # noqa: ARG002
+        return TransNetWatch(self.network, self.threshold)
+
+
+class TransNetWatch(SceneWatch):
+    """Windows of 100 frames; of each only the middle 50 count, as in the paper. The ends are repeated."""
+
+    WINDOW, MARGIN = 100, 25
+
+    def __init__(self, network: Any, threshold: float) -> None:
+        self.network = network
+        self.threshold = threshold
+        self.frames: list[Frame] = []  # of the next window
+        self.num_frames = self.num_judged = 0
+        self.was_transition = False
+
+    def push(self, frame: Frame) -> list[int]:
+        small = np.asarray(cv2.resize(frame, (48, 27), interpolation=cv2.INTER_AREA), np.uint8)
+        self.frames += [small] * (self.MARGIN + 1 if self.num_frames == 0 else 1)
+        self.num_frames += 1
+        return self._judge() if len(self.frames) == self.WINDOW else []
+
+    def finish(self) -> list[int]:
+        cuts = []
+        while self.num_judged < self.num_frames:
+            self.frames += [self.frames[-1]] * (self.WINDOW - len(self.frames))
+            cuts += self._judge()
+        return [cut for cut in cuts if cut < self.num_frames]
+
+    def _judge(self) -> list[int]:
+        import torch
+
+        with torch.inference_mode():
+            logits = self.network(torch.from_numpy(np.stack(self.frames))[None])[0]
+        middle = torch.sigmoid(logits)[self.MARGIN : self.WINDOW - self.MARGIN] > self.threshold
+        cuts = []
+        for number, is_transition in enumerate(middle.tolist(), self.num_judged):
+            if self.was_transition and not is_transition:
+                cuts.append(number)
+            self.was_transition = is_transition
+        self.num_judged += len(middle)
+        del self.frames[: len(middle)]
+        return cuts
 
 
 @dataclass(frozen=True)

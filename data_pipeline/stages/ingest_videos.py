@@ -1,0 +1,63 @@
+"""A folder of videos -> sources, one view each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_pipeline.clip import DamagedSourceError, Source
+from data_pipeline.stage import Ingest, source_name
+from data_pipeline.video_reader import VideoReader
+from gamegen_x.schema.action_space import ActionSpace
+
+
+@dataclass(frozen=True)
+class IngestVideos(Ingest):
+    """Finds videos by the ends of their names.
+
+    Where the keys are known, they stand beside `play.mp4` in `play.keys.txt`, as a key string in frames of the dataset
+    (`W*8 W+D*4 _*2`). A video without that file gets rows of zeros and `has_actions` false.
+    """
+
+    reader: VideoReader
+    fps: float
+    suffixes: Sequence[str]
+    action_space: ActionSpace
+    licence: str
+    attribution: str
+
+    def find(self, folder: Path) -> Mapping[str, Path]:
+        suffixes = {suffix.lower() for suffix in self.suffixes}
+        files = [folder] if folder.is_file() else sorted(path for path in folder.rglob("*") if path.is_file())
+        videos = [path for path in files if path.suffix.lower() in suffixes]
+        if not videos:
+            raise ValueError(f"no videos below {folder}: expected files that end with one of {sorted(suffixes)}")
+        names: dict[str, Path] = {}
+        for path in videos:
+            name = source_name(path, folder)
+            names[name if name not in names else f"{name}-{path.suffix[1:]}"] = path
+        return dict(sorted(names.items()))
+
+    def open(self, name: str, path: Path) -> Source:
+        info = self.reader.probe(path)
+        actions = None
+        keys_file = path.with_suffix(".keys.txt")
+        if keys_file.is_file():
+            try:
+                actions = self.action_space.parse(keys_file.read_text())[:, None]
+            except ValueError as mistake:
+                raise DamagedSourceError("unreadable keys", f"{keys_file.name}: {mistake}") from None
+        num_frames = int(info.num_frames * self.fps / info.fps) if info.fps else 0
+        return Source(
+            name=name,
+            label=path.stem,
+            videos=(path,),
+            fps=self.fps,
+            num_frames=num_frames if actions is None else len(actions),
+            action_space=self.action_space,
+            has_actions=actions is not None,
+            actions=actions,
+            licence=self.licence,
+            attribution=self.attribution,
+        )
