@@ -2,44 +2,318 @@
 
 from __future__ import annotations
 
+import difflib
+import functools
 import os
+import re
+import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra.errors import HydraException
+import yaml  # type: ignore[import-untyped]
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, InstantiationException, OverrideParseException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from gamegen_x.config_targets import Signature, UnknownTarget, find_mistake, find_signature, unknown_argument
+
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 USER_MISTAKE = 2  # exit status
+INTERRUPTED = 130
+SHOW_EVERYTHING = "HYDRA_FULL_ERROR"
+MAX_SHOWN = 6  # mistakes, or known names, in one message
+_REFERENCE = re.compile(r"\$\{([^${}:]+)\}")
+
+# ${len:${action_space.keys}} in YAML: a network's number of keys is derived, never written.
+OmegaConf.register_new_resolver("len", len, replace=True)
 
 
 def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
-    """Makes a function of a composed config a command. A user's mistake ends it with one message and status 2."""
+    """Makes a function of a composed and checked config a command.
+
+    A user's mistake ends it with one message and status 2, Ctrl-C with one line and status 130. With HYDRA_FULL_ERROR=1
+    everything is raised as it is.
+    """
 
     def decorate(main: Callable[[DictConfig], None]) -> Callable[[], None]:
+        @functools.wraps(main)
+        def checked(cfg: DictConfig) -> None:
+            with _mistakes_in_one_message(config_name):  # here too: Hydra would add lines of its own
+                check(cfg)
+                main(cfg)
+
+        @functools.wraps(main)
         def run() -> None:
-            os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and the message is ours
-            try:
-                hydra.main(config_path=str(CONFIGS), config_name=config_name, version_base="1.3")(main)()
-            except (HydraException, OmegaConfBaseException, ValueError, FileNotFoundError) as mistake:
-                print(f"error: {mistake}", file=sys.stderr)
-                sys.exit(USER_MISTAKE)
+            if os.environ.get(SHOW_EVERYTHING) != "1":
+                os.environ[SHOW_EVERYTHING] = "1"  # Hydra then raises, and the message is ours
+                with _mistakes_in_one_message(config_name):
+                    hydra.main(config_path=str(CONFIGS), config_name=config_name, version_base="1.3")(checked)()
+            else:
+                hydra.main(config_path=str(CONFIGS), config_name=config_name, version_base="1.3")(_raising(main))()
 
         return run
 
     return decorate
 
 
+def _raising(main: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
+    @functools.wraps(main)
+    def checked(cfg: DictConfig) -> None:
+        check(cfg)
+        main(cfg)
+
+    return checked
+
+
+@contextmanager
+def _mistakes_in_one_message(config_name: str) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        _end_interrupted()
+    except SystemExit as end:
+        if isinstance(end.__context__, KeyboardInterrupt):  # Lightning ends its own loop so
+            _end_interrupted()
+        raise
+    except OverrideParseException as mistake:
+        _end_with(f"cannot read {mistake.override!r} on the command line; write key=value, quoted if needed")
+    except HydraException as mistake:
+        _end_with(_explain(mistake, config_name))
+    except (OmegaConfBaseException, yaml.YAMLError, ValueError, FileNotFoundError) as mistake:
+        _end_with(_one_line(str(mistake)))
+
+
 def build(node: DictConfig, **kwargs: Any) -> Any:
-    """The object that a node with a `_target_` describes; nested nodes first."""
+    """The object that a node with a `_target_` describes; nested nodes first.
+
+    Raises ValueError for a target outside the packages that YAML may name, or arguments that it does not take.
+    """
+    mistakes = list(_target_mistakes(OmegaConf.to_container(node, resolve=True), "", frozenset()))
+    refused = [mistake for mistake in mistakes if "_target_" in mistake]
+    if refused:
+        raise ValueError(refused[0])
     return instantiate(node, _convert_="all", **kwargs)
 
 
 def to_dict(node: DictConfig) -> dict[str, Any]:
     """Plain, resolved values: what is written beside results so that they can be made again."""
     return OmegaConf.to_container(node, resolve=True)  # type: ignore[return-value]
+
+
+def check(cfg: DictConfig) -> None:
+    """Finds every mistake that can be seen before anything is built or imported.
+
+    Missing values, names that nothing takes, values of a wrong type, targets outside our packages. Raises ValueError.
+    """
+    raw = OmegaConf.to_container(cfg, resolve=False)
+    mistakes = [f"{key} is missing; give it a value: {key}=..." for key in _missing(raw, "")]
+    mistakes += _stray_mistakes(cfg)
+    if not mistakes:
+        resolved = OmegaConf.to_container(cfg, resolve=True)
+        mistakes += _target_mistakes(resolved, "", frozenset(_references(raw, ())))
+    if len(mistakes) == 1:
+        raise ValueError(mistakes[0])
+    if mistakes:
+        shown = "".join(f"\n  {mistake}" for mistake in mistakes[:MAX_SHOWN])
+        more = f"\n  and {len(mistakes) - MAX_SHOWN} more" if len(mistakes) > MAX_SHOWN else ""
+        raise ValueError(f"{len(mistakes)} mistakes in the configuration:{shown}{more}")
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """`; did you mean 'x'?` or nothing."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _target_mistakes(value: Any, place: str, referenced: frozenset[str]) -> Iterator[str]:
+    """What is wrong in nodes with a `_target_`, from here down."""
+    if isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from _target_mistakes(item, f"{place}.{number}", referenced)
+    if not isinstance(value, dict):
+        return
+    if "_target_" in value:
+        try:
+            signature = find_signature(str(value["_target_"]))
+        except UnknownTarget as mistake:
+            yield f"{_join(place, '_target_')}: {mistake}"
+            return
+        yield from _argument_mistakes(value, signature, place, referenced)
+    for name, item in value.items():
+        yield from _target_mistakes(item, _join(place, str(name)), referenced)
+
+
+def _argument_mistakes(
+    node: Mapping[str, Any], signature: Signature, place: str, referenced: frozenset[str]
+) -> Iterator[str]:
+    arguments = {name: item for name, item in node.items() if not (name.startswith("_") and name.endswith("_"))}
+    for name, item in arguments.items():
+        parameter = signature.parameters.get(name)
+        where = _join(place, name)
+        if parameter is None:
+            is_constant_of_the_yaml = where in referenced
+            if not (signature.takes_any or is_constant_of_the_yaml):
+                yield f"{where}: {unknown_argument(signature, name)}"
+            continue
+        mistake = find_mistake(item, parameter, signature)
+        if mistake:
+            yield f"{_join(where, mistake.place) if mistake.place else where}: {mistake.said}"
+
+
+def _missing(value: Any, place: str) -> Iterator[str]:
+    """Every key that YAML marks as mandatory and nobody gave."""
+    if value == "???":
+        yield place
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from _missing(item, _join(place, str(name)))
+
+
+def _stray_mistakes(cfg: DictConfig) -> list[str]:
+    """Top-level names that neither the root file nor a config group knows: typos in experiment files."""
+    if not HydraConfig.initialized():
+        return []
+    known = _known_at_the_top(HydraConfig.get().job.config_name)
+    if known is None:
+        return []
+    strays = [str(name) for name in cfg if name not in known]
+    return [f"{name}: unknown, nothing reads it{nearest(name, sorted(known))}" for name in strays]
+
+
+def _known_at_the_top(config_name: str) -> set[str] | None:
+    """The keys of a root file and the groups it chooses from; None where that cannot be told."""
+    for source in HydraConfig.get().runtime.config_sources:
+        path = Path(source.path) / f"{config_name}.yaml"
+        if source.schema == "file" and path.is_file():
+            break
+    else:
+        return None
+    written = yaml.safe_load(path.read_text()) or {}
+    known = {str(name) for name in written if name not in ("defaults", "hydra")}
+    for choice in written.get("defaults", []):
+        if isinstance(choice, str):
+            if choice != "_self_":
+                return None  # it takes its keys from another file
+            continue
+        for group in choice:
+            known.add(str(group).split()[-1].split("@")[-1].strip("/").split("/")[0])
+    return known
+
+
+def _references(value: Any, place: tuple[str, ...]) -> Iterator[str]:
+    """Every key that an interpolation points to, in full."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from _references(item, (*place, str(name)))
+    elif isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from _references(item, (*place, str(number)))
+    elif isinstance(value, str):
+        for reference in _REFERENCE.findall(value):
+            name = reference.lstrip(".")
+            num_dots = len(reference) - len(name)
+            parts = [*place[: len(place) - num_dots], *name.split(".")] if num_dots else name.split(".")
+            for length in range(1, len(parts) + 1):
+                yield ".".join(parts[:length])
+
+
+def _explain(mistake: HydraException, config_name: str) -> str:
+    """A mistake that Hydra found, in one message with the nearest name."""
+    if isinstance(mistake, InstantiationException):
+        return _explain_build(mistake)
+    said = str(mistake)
+    override = re.search(r"Could not override '([^']+)'", said)
+    if override:
+        key = override[1].split("@")[0]
+        known = _known_keys(config_name)
+        last = [name for name in known if name.rpartition(".")[0] == key.rpartition(".")[0]]
+        hint = nearest(key, known) or nearest(key, last)
+        siblings = "" if hint or not last else f"; known there: {', '.join(sorted(last)[: 4 * MAX_SHOWN])}"
+        return f"unknown key {key!r} on the command line{hint}{siblings}"
+    option = re.search(r"Could not find '([^']+)'", said)
+    if option:
+        options = re.findall(r"^\t(\S+)", said.split("Config search path")[0], re.MULTILINE)
+        group, _, name = option[1].rpartition("/")
+        hint = nearest(name, options) or ";"
+        return f"{group or 'the folder of configs'} has no {name!r}{hint} it has {', '.join(options) or 'nothing'}"
+    return _one_line(said)
+
+
+def _explain_build(mistake: InstantiationException) -> str:
+    """What a constructor refused. A bug in it is no user's mistake: it is raised."""
+    cause = mistake.__cause__
+    key = re.search(r"full_key: (\S+)", str(mistake))
+    where = f"{key[1]}: " if key else ""
+    if isinstance(cause, InstantiationException):
+        return _explain_build(cause)
+    if isinstance(cause, ValueError | FileNotFoundError):
+        return _one_line(f"{where}{cause}")
+    if isinstance(cause, TypeError) and "argument" in str(cause) and "__init__" in str(cause):
+        return _one_line(f"{where}{cause}")
+    raise mistake
+
+
+def _known_keys(config_name: str) -> list[str]:
+    """Every key and group that a command line may override, composed without the one at fault."""
+    from hydra import compose, initialize_config_dir
+    from hydra._internal.utils import get_args_parser
+    from hydra.core.global_hydra import GlobalHydra
+
+    arguments = get_args_parser().parse_args()
+    folder = Path(arguments.config_path or CONFIGS).resolve()
+    for overrides in (_groups_only(arguments.overrides, folder), []):
+        GlobalHydra.instance().clear()
+        try:
+            with initialize_config_dir(str(folder), version_base="1.3"):
+                cfg = compose(arguments.config_name or config_name, overrides=overrides)
+        except (HydraException, OmegaConfBaseException):
+            continue
+        groups = [path.name for path in folder.iterdir() if path.is_dir()]
+        return [*groups, *_paths(OmegaConf.to_container(cfg, resolve=False), "")]
+    return []
+
+
+def _groups_only(overrides: Sequence[str], folder: Path) -> list[str]:
+    return [override for override in overrides if (folder / override.lstrip("+").split("=")[0].split("@")[0]).is_dir()]
+
+
+def _paths(value: Any, place: str) -> Iterator[str]:
+    if place:
+        yield place
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from _paths(item, _join(place, str(name)))
+
+
+def _join(place: str, name: str) -> str:
+    return f"{place}.{name}" if place else name
+
+
+def _one_line(said: str) -> str:
+    """Without Hydra's and OmegaConf's appendices."""
+    lines = [line.strip() for line in said.splitlines()]
+    kept = [line for line in lines if line and not re.match(r"(object_type|reference_type)=", line)]
+    return "; ".join(re.sub(r"^full_key: ", "at ", line) for line in kept)
+
+
+def _end_with(message: str) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(USER_MISTAKE)
+
+
+def _end_interrupted() -> None:
+    command = shlex.join(["python", *sys.argv])
+    print(f"\ninterrupted; what was written is whole. To go on: {_resumed(command)}", file=sys.stderr)
+    sys.exit(INTERRUPTED)
+
+
+def _resumed(command: str) -> str:
+    """The same command, with resume=true where the config has such a key."""
+    has_resume = HydraConfig.initialized() and "resume" in (_known_at_the_top(HydraConfig.get().job.config_name) or ())
+    return f"{command} resume=true" if has_resume and "resume=" not in command else command

@@ -151,7 +151,7 @@ class Grow(nn.Module):
 
 
 class Encoder(nn.Module):
-    def __init__(self, stages: Sequence[Stage], latent_channels: int, num_groups: int) -> None:
+    def __init__(self, stages: Sequence[Stage], latent_channels: int, latent_kernel: int, num_groups: int) -> None:
         super().__init__()
         self.shrinks = nn.ModuleList()
         self.blocks = nn.ModuleList()
@@ -161,7 +161,7 @@ class Encoder(nn.Module):
             channels = stage.channels
             self.blocks.append(_blocks(stage.encoder_blocks, stage, num_groups))
         self.norm = nn.GroupNorm(num_groups, channels)
-        self.out = CausalConv(channels, 2 * latent_channels, 3, stages[-1].temporal_kernel)
+        self.out = CausalConv(channels, 2 * latent_channels, 3, latent_kernel)
 
     def forward(self, frames: Float[Tensor, "b t_video c h_video w_video"], tape: Tape) -> Float[Tensor, "b t c2 h w"]:
         for shrink, blocks in zip(self.shrinks, self.blocks, strict=True):
@@ -172,10 +172,10 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    def __init__(self, stages: Sequence[Stage], latent_channels: int, num_groups: int) -> None:
+    def __init__(self, stages: Sequence[Stage], latent_channels: int, latent_kernel: int, num_groups: int) -> None:
         super().__init__()
         deepest = stages[-1]
-        self.into = CausalConv(latent_channels, deepest.channels, 3, deepest.temporal_kernel)
+        self.into = CausalConv(latent_channels, deepest.channels, 3, latent_kernel)
         self.blocks = nn.ModuleList(_blocks(stage.decoder_blocks, stage, num_groups) for stage in reversed(stages))
         self.grows = nn.ModuleList(
             Grow(stage, previous.channels, kernel=1) for previous, stage in reversed(list(pairwise(stages)))
@@ -210,13 +210,14 @@ class VideoVAE(nn.Module):
     """Compresses video `[b t 3 h w]` in [-1, 1] into latents with fewer frames and pixels, and back.
 
     A latent frame stands for `temporal_factor` video frames. A clip whose length is no multiple of it is led by
-    copies of its first frame. With `chunk_frames` (17 in the paper) a clip is coded in chunks of that many
+    copies of its first frame. `latent_kernel` latent frames are looked at where latents are made and read. With `chunk_frames` (17 in the paper) a clip is coded in chunks of that many
     frames, each by itself: 17 frames give 5 latent frames and 102 give 30. With None the whole clip is one chunk.
     """
 
     def __init__(
         self,
         latent_channels: int,
+        latent_kernel: int,
         stages: Sequence[Stage | Mapping[str, Any]],
         num_groups: int,
         chunk_frames: int | None,
@@ -237,8 +238,8 @@ class VideoVAE(nn.Module):
             raise ValueError(f"height and width must shrink alike, got factors {[level.factor for level in levels]}")
         self.chunk_frames = chunk_frames
         self.log_variance_range = (min_log_variance, max_log_variance)
-        self.encoder = Encoder(levels, latent_channels, num_groups)
-        self.decoder = Decoder(levels, latent_channels, num_groups)
+        self.encoder = Encoder(levels, latent_channels, latent_kernel, num_groups)
+        self.decoder = Decoder(levels, latent_channels, latent_kernel, num_groups)
 
     def num_latent_frames(self, num_frames: int) -> int:
         """Latent frames of a clip: the sum over its chunks of ceil(frames / temporal_factor)."""

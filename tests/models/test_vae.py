@@ -10,6 +10,7 @@ def small_vae(chunk_frames=None):
     torch.manual_seed(0)
     vae = VideoVAE(
         latent_channels=4,
+        latent_kernel=2,
         stages=[
             {
                 "factor": [2, 2, 2],
