@@ -85,8 +85,10 @@ def _mistakes_in_one_message(config_name: str) -> Iterator[None]:
         _end_with(f"cannot read {mistake.override!r} on the command line; write key=value, quoted if needed")
     except HydraException as mistake:
         _end_with(_explain(mistake, config_name))
-    except (OmegaConfBaseException, yaml.YAMLError, ValueError, FileNotFoundError) as mistake:
+    except (OmegaConfBaseException, yaml.YAMLError) as mistake:
         _end_with(_one_line(str(mistake)))
+    except (ValueError, FileNotFoundError) as mistake:
+        _end_with(str(mistake))
 
 
 def build(node: DictConfig, **kwargs: Any) -> Any:
@@ -162,8 +164,16 @@ def _argument_mistakes(
                 yield f"{where}: {unknown_argument(signature, name)}"
             continue
         mistake = find_mistake(item, parameter, signature)
-        if mistake:
+        is_filled_in_later = item is None and where not in _overridden()
+        if mistake and not is_filled_in_later:
             yield f"{_join(where, mistake.place) if mistake.place else where}: {mistake.said}"
+
+
+def _overridden() -> set[str]:
+    """The keys that were given on the command line."""
+    if not HydraConfig.initialized():
+        return set()
+    return {override.split("=")[0].lstrip("+~") for override in HydraConfig.get().overrides.task}
 
 
 def _missing(value: Any, place: str) -> Iterator[str]:
