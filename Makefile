@@ -1,0 +1,46 @@
+# Every target sets up what it needs: one environment, .venv/, made once and used by all.
+#   make demo        a world of your own in ten minutes: record, curate, train, sample, measure, one report
+#   make reproduce   the same from nothing at the full budget of `tiny`, with its quality gates: an hour on two cores
+#   make test        what CI runs: format, lint, types, imports, tests
+#   make check       the same without installing anything first
+# PYTHON picks the interpreter (3.11 or 3.12), PIP_ARGS goes to pip, e.g. an index with CPU builds of torch.
+
+PYTHON ?= python3
+PIP_ARGS ?=
+VENV := .venv
+RUN := $(VENV)/bin/python
+EXTRAS := dev,games,atari,notebooks,benchmarks
+PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
+
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.PHONY: demo reproduce test check notebook benchmarks clean
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) torch==$$(sed -n 's/^torch==//p' constraints.txt)
+	$(PIP) -e '.[$(EXTRAS)]'
+	touch $@
+
+demo: $(VENV)/.installed
+	$(RUN) -m gamegen_x.walk budget=demo
+
+reproduce: $(VENV)/.installed
+	$(RUN) -m gamegen_x.walk budget=full
+
+test: $(VENV)/.installed
+	$(MAKE) --no-print-directory check
+
+check:
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+	OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses 2 --dist worksteal --cov --cov-report=term:skip-covered --cov-fail-under=85
+	OMP_NUM_THREADS=1 $(RUN) -m pytest --nbmake notebooks
+
+benchmarks: $(VENV)/.installed
+	$(RUN) -m benchmarks
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
