@@ -18,7 +18,7 @@ from gamegen_x.data.latent_cache import LatentCache
 from gamegen_x.data.loader import Assembled
 from gamegen_x.data.order import Draws
 from gamegen_x.data.records import DamagedRecord, RecordSource
-from gamegen_x.data.video_prompts import draw_prompt
+from gamegen_x.data.video_prompts import PromptStyle, draw_prompt
 from gamegen_x.data.windows import SpokenInstruction, WindowRules, instruction_in_force, latent_rows, place_window
 from gamegen_x.schema.action_space import ActionSpace
 
@@ -66,6 +66,7 @@ class Assembler:
         action_space: ActionSpace,
         num_players: int,
         prompt_shares: Mapping[str, float],
+        prompt_style: PromptStyle,
         seed: int,
     ) -> None:
         self.source = source
@@ -74,6 +75,7 @@ class Assembler:
         self.action_space = action_space
         self.num_players = num_players
         self.prompt_shares = prompt_shares
+        self.prompt_style = prompt_style
         self.seed = seed
         self._columns: dict[ActionSpace, list[int]] = {}
 
@@ -106,23 +108,29 @@ class Assembler:
         start = place_window(rows, header.instructions, shape.rules, draws)
         shown = rows[start : start + shape.rules.num_rows]
         first, stop = int(shown[0]), int(shown[-1]) + 1
-        kind = draws.pick(self.prompt_shares)
-        video = latents = prompt = prompt_latents = None
+        video = latents = None
         if cache is None:
             video = np.stack([shape.reader.frames(index, v, first, stop) for v in views])
         else:
-            begin = start // cache.kind.temporal_factor
-            latents = cache.latents(index)[views, begin : begin + shape.num_latent_frames]
-        if kind is not None and kind in shape.prompt_latents:
-            prompt_latents = shape.prompt_latents[kind].latents(index)
-            begin = start // shape.prompt_latents[kind].kind.temporal_factor
-            prompt_latents = prompt_latents[views, begin : begin + shape.num_latent_frames]
-        elif kind is not None:
-            drawn = [draw_prompt(kind, self.source, shape.reader, index, v, first, stop) for v in views]
-            if all(frames is not None for frames in drawn):
-                prompt = np.stack([frames[shown - first] for frames in drawn if frames is not None])
+            latents = _latent_window(cache, index, views, start, shape)
+        prompt, prompt_latents = self._prompt(shape, index, views, shown, start, draws)
         instruction = instruction_in_force(rows, start, header.instructions, shape.rules)
         return Row(index, views, start, shown, instruction, video, latents, prompt, prompt_latents)
+
+    def _prompt(
+        self, shape: Shape, index: int, views: Sequence[int], shown: Int[np.ndarray, " row"], start: int, draws: Draws
+    ) -> tuple[UInt8[np.ndarray, "p t h w 3"] | None, Float[Tensor, "p t c h w"] | None]:
+        """The video prompt of a sample, in pixels or as cached latents; neither if it gets none."""
+        kind = draws.pick(self.prompt_shares)
+        if kind is None:
+            return None, None
+        cache = shape.prompt_latents.get(kind)
+        if cache is not None:
+            return None, _latent_window(cache, index, views, start, shape) if index in cache else None
+        first, stop = int(shown[0]), int(shown[-1]) + 1
+        drawn = [draw_prompt(kind, self.prompt_style, self.source, shape.reader, index, v, first, stop) for v in views]
+        frames = [video[shown - first] for video in drawn if video is not None]
+        return (np.stack(frames) if frames else None), None
 
     def _collate(self, rows: Sequence[Row]) -> Batch:
         headers = [self.source.headers[row.index] for row in rows]
@@ -183,3 +191,11 @@ class Assembler:
             columns = [self.action_space.keys.index(key) for key in action_space.keys]
             self._columns[action_space] = columns
         return columns
+
+
+def _latent_window(
+    cache: LatentCache, index: int, views: Sequence[int], start: int, shape: Shape
+) -> Float[Tensor, "p t c h w"]:
+    """Latents from row `start` on."""
+    begin = start // cache.kind.temporal_factor
+    return cache.latents(index)[list(views), begin : begin + shape.num_latent_frames]

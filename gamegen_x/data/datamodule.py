@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -26,7 +26,7 @@ from gamegen_x.data.latent_cache import Encoder, LatentCache, LatentKind, hash_f
 from gamegen_x.data.loader import EvaluationLoader, Loader, Work
 from gamegen_x.data.records import DamagedRecord, Dataset, RecordSource
 from gamegen_x.data.shards import check_damage
-from gamegen_x.data.video_prompts import KINDS, draw_prompt
+from gamegen_x.data.video_prompts import KINDS, PromptStyle, draw_prompt
 from gamegen_x.data.windows import WindowRules
 from gamegen_x.models.vae import VideoVAE
 from gamegen_x.models.weights import build_network, load_network, read_config
@@ -82,6 +82,7 @@ class VideoDataModule(L.LightningDataModule):
         instruction_share: float,
         max_instruction_age: int | None,
         video_prompts: Mapping[str, float],
+        video_prompt_style: PromptStyle | Mapping[str, Any],
         cache_frames: bool,
         cache_video_prompts: bool,
         action_space: ActionSpace,
@@ -121,6 +122,8 @@ class VideoDataModule(L.LightningDataModule):
         self.instruction_share = instruction_share
         self.max_instruction_age = max_instruction_age
         self.video_prompts = dict(video_prompts)
+        style = video_prompt_style
+        self.video_prompt_style = style if isinstance(style, PromptStyle) else PromptStyle(**style)
         self.cache_frames = cache_frames
         self.cache_video_prompts = cache_video_prompts
         self.action_space = action_space
@@ -264,6 +267,7 @@ class _Split:
             module.action_space,
             num_players,
             module.video_prompts,
+            module.video_prompt_style,
             module.seed,
         )
 
@@ -286,11 +290,13 @@ class _Split:
             return
         kind = self.vae.kind(module.latents.dtype)
         make_cache = partial(LatentCache, self.source, self.readers[name], folder, kind, size, records)
-        self.latents[name] = make_cache(whole_view, "latents")
+        self.latents[name] = make_cache(whole_view, "latents", {})
         self.prompts[name] = {}
         if module.cache_video_prompts:
             for prompt in module.video_prompts:
-                self.prompts[name][prompt] = make_cache(partial(_whole_prompt, prompt), f"latents-{prompt}")
+                style = module.video_prompt_style
+                draw = partial(_whole_prompt, prompt, style)
+                self.prompts[name][prompt] = make_cache(draw, f"latents-{prompt}", asdict(style))
 
     def _shape(self, name: str, samples: Sequence[int]) -> Shape:
         bucket, module = self.buckets[name], self.module
@@ -332,9 +338,11 @@ class _DescribedVAE:
         return cast(VideoVAE, load_network(self.weights, "vae"))
 
 
-def _whole_prompt(kind: str, source: RecordSource, reader: FrameReader, index: int, view: int) -> Frames:
+def _whole_prompt(
+    kind: str, style: PromptStyle, source: RecordSource, reader: FrameReader, index: int, view: int
+) -> Frames:
     header = source.headers[index]
-    drawn = draw_prompt(kind, source, reader, index, view, 0, header.num_frames)
+    drawn = draw_prompt(kind, style, source, reader, index, view, 0, header.num_frames)
     if drawn is None:
         raise DamagedRecord(header.key, f"no {kind} in its state")
     return drawn

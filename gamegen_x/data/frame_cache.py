@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 
 from gamegen_x.data.array_cache import ArrayCache, Damaged
 from gamegen_x.data.decode import resize_and_crop
-from gamegen_x.data.progress import progress
+from gamegen_x.data.progress import Progress
 from gamegen_x.data.records import DamagedRecord, Part, RecordSource
 
 Frames = UInt8[np.ndarray, "t h w 3"]
@@ -47,8 +47,7 @@ class FrameCache:
 
     def prepare(self) -> None:
         """Decodes the parts that are not there yet."""
-        for part, keys in missing_parts(self._cache, self.source, self._records, "decoding"):
-            self._cache.write(part.name, part.made_from, list(keys), self._decode(keys))
+        write_missing(self._cache, self.source, self._records, "decoding", self._decode)
 
     def open(self) -> None:
         self.damage = open_parts(self._cache, self.source, self._records)
@@ -75,15 +74,22 @@ def keys_by_part(source: RecordSource, records: Sequence[int]) -> Iterator[tuple
             yield part, keys
 
 
-def missing_parts(
-    cache: ArrayCache, source: RecordSource, records: Sequence[int], verb: str
-) -> Iterator[tuple[Part, dict[str, int]]]:
+def write_missing(
+    cache: ArrayCache,
+    source: RecordSource,
+    records: Sequence[int],
+    verb: str,
+    make: Callable[[Mapping[str, int]], Iterator[tuple[str, npt.NDArray[Any] | Damaged]]],
+) -> None:
+    """Makes and writes the parts that are not there yet, with progress by record."""
     missing = [
         (part, keys)
         for part, keys in keys_by_part(source, records)
         if cache.open(part.name, part.made_from, list(keys)) is None
     ]
-    return progress(missing, len(missing), f"{verb} parts of {source.name}")
+    progress = Progress(f"{verb} clips of {source.name}", sum(len(keys) for _, keys in missing))
+    for part, keys in missing:
+        cache.write(part.name, part.made_from, list(keys), progress.through(make(keys)))
 
 
 def open_parts(cache: ArrayCache, source: RecordSource, records: Sequence[int]) -> dict[str, str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,8 +18,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gamegen_x.data.array_cache import ArrayCache, Damaged
-from gamegen_x.data.frame_cache import FrameReader, Frames, missing_parts, open_parts
+from gamegen_x.data.frame_cache import FrameReader, Frames, open_parts, write_missing
 from gamegen_x.data.records import DamagedRecord, RecordSource
+
+Draw = Callable[[RecordSource, FrameReader, int, int], Frames]  # what is encoded, of a record and a view
 
 
 class Encodes(Protocol):
@@ -73,22 +76,25 @@ class LatentCache:
         kind: LatentKind,
         size: tuple[int, int],
         records: Sequence[int],
-        make: Callable[[RecordSource, FrameReader, int, int], Frames],
+        draw: Draw,
         name: str,
+        settings: Mapping[str, Any],
     ) -> None:
         self.source = source
         self.kind = kind
         self.damage: dict[str, str] = {}
         self._reader = reader
         self._records = records
-        self._make = make
-        settings = {**kind.__dict__, "height": size[0], "width": size[1]}
-        self._cache = ArrayCache(folder / name, "uint16" if kind.dtype == "bfloat16" else "float16", settings)
+        self._draw = draw
+        self._cache = ArrayCache(
+            folder / name,
+            "uint16" if kind.dtype == "bfloat16" else "float16",
+            {**asdict(kind), "height": size[0], "width": size[1], **settings},
+        )
 
     def prepare(self, encoder: Encoder) -> None:
         """Encodes the parts that are not there yet."""
-        for part, keys in missing_parts(self._cache, self.source, self._records, "encoding"):
-            self._cache.write(part.name, part.made_from, list(keys), self._encode(keys, encoder))
+        write_missing(self._cache, self.source, self._records, "encoding", partial(self._encode, encoder))
 
     def is_complete(self) -> bool:
         try:
@@ -100,19 +106,22 @@ class LatentCache:
     def open(self) -> None:
         self.damage = open_parts(self._cache, self.source, self._records)
 
+    def __contains__(self, index: int) -> bool:
+        return self.source.headers[index].key in self._cache
+
     def latents(self, index: int) -> Float[Tensor, "p t c h w"]:
         """All views of a record, mapped and not yet read."""
         array = torch.from_numpy(self._cache.array(self.source.headers[index].key))
         return array.view(torch.bfloat16) if self.kind.dtype == "bfloat16" else array
 
-    def _encode(self, keys: Mapping[str, int], encoder: Encoder) -> Iterator[tuple[str, npt.NDArray[Any] | Damaged]]:
+    def _encode(self, encoder: Encoder, keys: Mapping[str, int]) -> Iterator[tuple[str, npt.NDArray[Any] | Damaged]]:
         """Neighbours of one shape share a batch; records come out in their order."""
         waiting: list[tuple[str, list[Frames] | Damaged]] = []
         for key, index in keys.items():
             views: list[Frames] | Damaged
             try:
                 num_players = self.source.headers[index].num_players
-                views = [self._make(self.source, self._reader, index, view) for view in range(num_players)]
+                views = [self._draw(self.source, self._reader, index, view) for view in range(num_players)]
             except DamagedRecord as damage:
                 views = Damaged(damage.reason)
             waiting.append((key, views))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import torch
 from torch.utils.data import DataLoader, Dataset
 
@@ -158,3 +159,4 @@ def _as_it_is(assembled: Any) -> Any:
 
 def _use_one_thread(_: int) -> None:
     torch.set_num_threads(1)
+    cv2.setNumThreads(0)  # its pool of threads does not survive a fork

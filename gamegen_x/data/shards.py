@@ -18,7 +18,7 @@ from jaxtyping import UInt8
 
 from gamegen_x.data.array_cache import ArrayCache
 from gamegen_x.data.decode import Expected, UnreadableVideo, decode_video, probe_video
-from gamegen_x.data.progress import progress
+from gamegen_x.data.progress import Progress
 from gamegen_x.data.records import DamagedRecord, Part, RecordHeader
 from gamegen_x.schema.action_space import ActionSpace
 from gamegen_x.schema.caption import Instruction
@@ -165,7 +165,7 @@ class ShardFolder:
     def prepare(self) -> None:
         """Indexes the shards that are not indexed yet. One process does this, before the others `open`."""
         missing = [shard for shard in find_shards(self.folder) if self._load_index(shard) is None]
-        for shard in progress(missing, len(missing), f"reading shards of {self.folder}"):
+        for shard in Progress(f"reading shards of {self.folder}", len(missing)).through(missing):
             self._index(shard)
 
     def open(self) -> None:

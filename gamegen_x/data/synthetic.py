@@ -27,10 +27,24 @@ class SyntheticDataset:
 
     max_damaged_share = 0.0
 
-    def __init__(self, num_clips: Mapping[str, int], cache_folder: str, seed: int, **clips: Any) -> None:
+    def __init__(
+        self,
+        num_clips: Mapping[str, int],
+        cache_folder: str,
+        num_frames: int,
+        num_players: int,
+        height: int,
+        width: int,
+        fps: float,
+        action_space: ActionSpace,
+        instructed_share: float,
+        seed: int,
+    ) -> None:
         self.cache_folder = Path(cache_folder)
         self._splits = {
-            split: SyntheticClips(num_clips=count, seed=mix(seed, number), **clips)
+            split: SyntheticClips(
+                count, num_frames, num_players, height, width, fps, action_space, instructed_share, mix(seed, number)
+            )
             for number, (split, count) in enumerate(num_clips.items())
         }
 

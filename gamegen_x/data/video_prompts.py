@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -15,8 +16,6 @@ from gamegen_x.data.frame_cache import FrameReader, Frames
 from gamegen_x.data.records import RecordSource
 
 KINDS = ("edges", "flow", "pose")
-CANNY = (50, 150)  # hysteresis thresholds on grey levels, OpenCV's usual pair
-FLOW_FULL_SATURATION = 8.0  # pixels a frame
 POSE_COLOURS = (
     (255, 80, 80),
     (80, 120, 255),
@@ -29,13 +28,23 @@ POSE_COLOURS = (
 )
 
 
-def edges(frames: Frames) -> Frames:
+@dataclass(frozen=True)
+class PromptStyle:
+    """How prompts are drawn. Canny's thresholds are grey levels; at `full_speed` pixels a frame flow is a pure hue."""
+
+    canny_low: float
+    canny_high: float
+    full_speed: float
+
+
+def edges(frames: Frames, style: PromptStyle) -> Frames:
     """White Canny edges on black."""
-    drawn = [cv2.Canny(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), *CANNY) for frame in frames]
+    grey = (cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames)
+    drawn = [cv2.Canny(picture, style.canny_low, style.canny_high) for picture in grey]
     return np.repeat(np.stack(drawn)[..., None], 3, axis=-1)
 
 
-def optical_flow(frames: Frames) -> Frames:
+def optical_flow(frames: Frames, style: PromptStyle) -> Frames:
     """How each pixel came here from the frame before: hue is direction, saturation speed; white stands still.
 
     The first frame shows the flow into the second.
@@ -44,7 +53,7 @@ def optical_flow(frames: Frames) -> Frames:
     dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
     flows = [_flow(dis, before, after) for before, after in pairwise(grey)]
     flows = [flows[0] if flows else np.zeros((*grey[0].shape, 2), np.float32), *flows]
-    return np.stack([_colour_of(flow) for flow in flows])
+    return np.stack([_colour_of(flow, style.full_speed) for flow in flows])
 
 
 def pose(
@@ -69,11 +78,18 @@ def pose(
 
 
 def draw_prompt(
-    kind: str, source: RecordSource, reader: FrameReader, index: int, view: int, start: int, stop: int
+    kind: str,
+    style: PromptStyle,
+    source: RecordSource,
+    reader: FrameReader,
+    index: int,
+    view: int,
+    start: int,
+    stop: int,
 ) -> Frames | None:
     """One video prompt for frames start to stop of a view; None if this record cannot have it."""
     if kind != "pose":
-        return {"edges": edges, "flow": optical_flow}[kind](reader.frames(index, view, start, stop))
+        return {"edges": edges, "flow": optical_flow}[kind](reader.frames(index, view, start, stop), style)
     state: Mapping[str, npt.NDArray[Any]] = source.state(index)
     if not {"screen_xy", "visible"} <= state.keys():
         return None
@@ -90,8 +106,8 @@ def _flow(dis: Any, before: npt.NDArray[np.uint8], after: npt.NDArray[np.uint8])
     return -dis.calc(after, before, None)
 
 
-def _colour_of(flow: npt.NDArray[np.float32]) -> UInt8[np.ndarray, "h w 3"]:
+def _colour_of(flow: npt.NDArray[np.float32], full_speed: float) -> UInt8[np.ndarray, "h w 3"]:
     speed, angle = cv2.cartToPolar(flow[..., 0], flow[..., 1], angleInDegrees=True)
-    saturation = np.clip(speed / FLOW_FULL_SATURATION, 0, 1) * 255
+    saturation = np.clip(speed / full_speed, 0, 1) * 255
     hsv = np.stack([angle / 2, saturation, np.full_like(speed, 255)], axis=-1).astype(np.uint8)
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
