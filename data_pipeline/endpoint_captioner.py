@@ -7,7 +7,6 @@ import json
 import os
 import time
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import cv2
@@ -67,13 +66,6 @@ class EndpointCaptioner(Captioner):
                 mistake = f"{type(problem).__name__}: {problem}"
         raise CaptionError("unreadable caption", f"{self.max_attempts} answers, the last one: {mistake[:200]}")
 
-    @cached_property
-    def client(self) -> httpx.Client:
-        """One connection a process, opened at first use."""
-        key = os.environ.get(self.api_key_variable, "") if self.api_key_variable else ""
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        return httpx.Client(timeout=self.timeout_s, headers=headers)
-
     def _data_url(self, view: Frames) -> str:
         picture = cv2.imencode(".jpg", cv2.cvtColor(grid(view, self.frame_width), cv2.COLOR_RGB2BGR))[1]
         return f"data:image/jpeg;base64,{base64.b64encode(picture.tobytes()).decode()}"
@@ -81,12 +73,14 @@ class EndpointCaptioner(Captioner):
     def _post(self, request: dict[str, Any]) -> Any:
         """The answer's JSON. Raises ValueError when the endpoint refuses, or does not answer in time."""
         url = f"{self.base_url.rstrip('/')}/chat/completions"
+        key = os.environ.get(self.api_key_variable, "") if self.api_key_variable else ""
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
         problem, wait = "", 0.0
         for attempt in range(self.max_attempts):
             time.sleep(wait)
             wait = min(self.backoff_s * 2**attempt, self.max_backoff_s)
             try:
-                response = self.client.post(url, json=request)
+                response = httpx.post(url, json=request, headers=headers, timeout=self.timeout_s)
             except httpx.TransportError as failure:
                 problem = f"{type(failure).__name__} {failure}".strip()
                 continue

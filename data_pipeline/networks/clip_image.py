@@ -33,8 +33,6 @@ class ClipImageEncoder:
         """Loaded at first use, in the process that uses it."""
         import open_clip
 
-        import gamegen_x  # noqa: F401  (lets torchvision load beside a torch without CUDA)
-
         known = open_clip.list_models()
         if self.model not in known:
             raise ValueError(f"open_clip does not know the model {self.model!r}; it knows {known[:5]} and others")

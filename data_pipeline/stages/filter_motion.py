@@ -55,8 +55,6 @@ class RaftFlow(FlowEstimator):
     def network(self) -> Any:
         """Loaded at first use, in the process that uses it."""
 
-        import gamegen_x  # noqa: F401  (lets torchvision load beside a torch without CUDA)
-
         build = getattr(importlib.import_module("torchvision.models.optical_flow"), f"raft_{self.size}")
         return fill(build(weights=None), load_weights(self.weights), self.weights)
 
