@@ -1,0 +1,136 @@
+"""What can be said about a training run from its config alone: before torch is imported and anything is built."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from gamegen_x.config import to_dict
+
+NETWORKS = ("vae", "text_encoder", "msdit", "instructnet")
+NEEDED = {"vae": (), "pretrain": ("vae",), "instruct": ("vae", "text_encoder", "msdit")}  # from the stages before
+CONFIG = "config.json"
+CHECKPOINTS = "checkpoints"
+
+
+def check_run(cfg: DictConfig) -> None:
+    """Raises ValueError or FileNotFoundError for a run that cannot start as configured."""
+    if not is_first_process():
+        return  # the first has looked already, and may have begun to write
+    check_output(Path(cfg.output), cfg.resume)
+    if cfg.weights is not None:
+        check_weights(Path(cfg.weights), cfg)
+    elif cfg.task.get("latent_scale", 0) is None:  # a stage that stands on a trained vae, and no numbers by hand
+        needed = " and ".join(NEEDED[cfg.stage])
+        raise ValueError(
+            f"task={cfg.stage} stands on a trained {needed}, but weights is null; "
+            f"give weights=<folder>, e.g. weights=outputs/snowglobe_{_stage_before(cfg.stage)}/weights"
+        )
+    optimizer = str(cfg.task.optimizer._target_)
+    if "muon" in optimizer and "zero_strategy" in str(OmegaConf.select(cfg, "trainer.strategy._target_")):
+        raise ValueError(
+            "Muon needs whole matrices, and ZeRO cuts the optimizer's state into flat pieces; "
+            "use optimizer=adamw, or a trainer that is not deepspeed_*"
+        )
+
+
+def check_output(output: Path, resume: bool) -> None:
+    """A run never writes over another one."""
+    if output.is_file():
+        raise ValueError(f"output={output} is a file, expected a folder for the run")
+    if not resume and (output / CHECKPOINTS).is_dir() and any((output / CHECKPOINTS).iterdir()):
+        raise ValueError(
+            f"{output} already holds a run; continue it with resume=true, or choose another folder with name=<name>"
+        )
+    if resume and not output.is_dir():
+        raise FileNotFoundError(f"resume=true, but there is no run in {output}; start it without resume, or set name")
+
+
+def check_weights(folder: Path, cfg: DictConfig) -> None:
+    """The networks of a weights folder must be those that this run builds."""
+    described = read_description(folder)
+    networks = described.get("networks", {})
+    missing = [name for name in NEEDED[cfg.stage] if name not in networks]
+    if missing:
+        raise ValueError(
+            f"{folder} holds {sorted(networks)}, but task={cfg.stage} stands on {missing} too; "
+            f"train stage {_stage_before(cfg.stage)} first, and give its weights folder"
+        )
+    for name in NETWORKS:
+        if name in networks and name in cfg.task:
+            differing = differences(networks[name], to_dict(cfg[name]))
+            if differing:
+                shown = "; ".join(differing[:3])
+                raise ValueError(
+                    f"{folder} holds a {name} of another preset: {shown} (weights, then this run); "
+                    f"choose the same with {name}=<preset>, or other weights"
+                )
+            check_file(folder / f"{name}.safetensors")
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """The config.json of a weights folder."""
+    if folder.is_file():
+        raise ValueError(
+            f"weights={folder} is a file, expected a folder with {CONFIG} and safetensors; pickles are never read. "
+            "Make one from a checkpoint: python -m gamegen_x.training.export checkpoint=<file> output=<folder>"
+        )
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no weights folder {folder}; training ends by writing one to outputs/<name>/weights")
+    if not (folder / CONFIG).is_file():
+        raise FileNotFoundError(f"{folder} has no {CONFIG}, so it is no weights folder; was its export interrupted?")
+    try:
+        return dict(json.loads((folder / CONFIG).read_text()))
+    except ValueError as mistake:
+        raise ValueError(f"{folder / CONFIG} is not readable JSON: {mistake}") from None
+
+
+def check_file(path: Path) -> None:
+    """A safetensors file is as long as its header promises."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}; a weights folder holds one .safetensors file for each network")
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        first = file.read(8)
+        length = struct.unpack("<Q", first)[0] if len(first) == 8 else size
+        if length > size - 8:
+            raise ValueError(f"{path} is not a safetensors file (pickles are never read); export the weights again")
+        try:
+            header = json.loads(file.read(length))
+            end = max((entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"), default=0)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise ValueError(f"{path} is not a safetensors file (pickles are never read)") from None
+    if 8 + length + end != size:
+        raise ValueError(
+            f"{path} has {size} bytes, its header promises {8 + length + end}; it was cut short: copy it again"
+        )
+
+
+def differences(theirs: Any, mine: Any, place: str = "") -> list[str]:
+    """Where two descriptions differ, as `place: theirs, mine`."""
+    if isinstance(theirs, Mapping) and isinstance(mine, Mapping):
+        found = []
+        for key in sorted(theirs.keys() | mine.keys()):
+            found += differences(theirs.get(key), mine.get(key), f"{place}.{key}" if place else str(key))
+        return found
+    if isinstance(theirs, list) and isinstance(mine, list) and len(theirs) == len(mine):
+        return [
+            line
+            for number, pair in enumerate(zip(theirs, mine, strict=True))
+            for line in differences(*pair, place=f"{place}[{number}]")
+        ]
+    return [] if theirs == mine else [f"{place} is {theirs}, {mine}"]
+
+
+def is_first_process() -> bool:
+    return int(os.environ.get("LOCAL_RANK", "0")) == 0 and int(os.environ.get("RANK", "0")) == 0
+
+
+def _stage_before(stage: str) -> str:
+    return "vae" if stage == "pretrain" else "pretrain"

@@ -1,0 +1,162 @@
+"""A run's networks, with their average weights, as one folder that sampling and the next stage can load.
+
+python -m gamegen_x.training.export checkpoint=outputs/snowglobe_vae/checkpoints/step-00002000 output=weights/mine
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from gamegen_x.config import build, entry_point, to_dict
+from gamegen_x.schema.action_space import ActionSpace
+from gamegen_x.schema.files import atomic_file
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from gamegen_x.training.task import Task
+
+RUN_CONFIG = "config.yaml"  # in the folder of every run
+RUN_FACTS = "facts.json"  # what only the data could tell
+ZERO_TAG = "checkpoint"  # the folder that Lightning tells DeepSpeed to write
+
+
+def describe(cfg: DictConfig, task: Task, facts: Mapping[str, Any], made_by: Mapping[str, Any]) -> dict[str, Any]:
+    """The config.json of a weights folder. `facts`: fps, height and width."""
+    shift, scale = task.latent_normalisation()
+    space = ActionSpace(cfg.action_space.name, tuple(cfg.action_space["keys"]))
+    has_msdit = "msdit" in cfg.task
+    return {
+        "kind": "causal" if has_msdit and cfg.msdit.causal else "base",
+        **{name: facts[name] for name in ("fps", "height", "width")},
+        "action_space": space.to_dict(),
+        "latent_scale": scale,
+        "latent_shift": shift,
+        "sampler": to_dict(cfg.sampler),
+        "networks": {
+            name: to_dict(cfg[name]) for name in ("vae", "text_encoder", "msdit", "instructnet") if name in cfg.task
+        },
+        "made_by": {**made_by, "commit": _commit()},
+    }
+
+
+def write_weights(task: Task, folder: Path, config: Mapping[str, Any], dtype: str) -> None:
+    """Writes the task's networks as they are now. Use `EMA.applied` around it."""
+    import torch
+
+    from gamegen_x.models.weights import save_networks
+
+    networks = task.networks()
+    save_networks(folder, networks, config, getattr(torch, dtype))
+    with atomic_file(folder / "README.md") as path:
+        path.write_text(
+            _card(config, {name: sum(p.numel() for p in net.parameters()) for name, net in networks.items()})
+        )
+
+
+def trained_weights(checkpoint: Path) -> tuple[dict[str, Tensor], int]:
+    """The weights of a checkpoint (their average, where the run kept one) and its step. Consolidates ZeRO's shards."""
+    import torch
+
+    if checkpoint.is_dir():
+        from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
+
+        shard = torch.load(
+            checkpoint / ZERO_TAG / "mp_rank_00_model_states.pt", map_location="cpu", weights_only=False
+        )  # DeepSpeed writes objects; this is the user's own run
+        weights = dict(get_fp32_state_dict_from_zero_checkpoint(str(checkpoint), tag=ZERO_TAG))
+        callbacks, step = shard["callbacks"], shard["global_step"]
+    else:
+        stored = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        weights, callbacks, step = stored["state_dict"], stored["callbacks"], stored["global_step"]
+    average = callbacks.get("EMA", {}).get("average", {})
+    return weights | {name: value for name, value in average.items() if name in weights}, step
+
+
+def load_trained(task: Task, weights: Mapping[str, Tensor]) -> None:
+    """Puts a checkpoint's weights into a task."""
+    import torch
+
+    from gamegen_x.training.task import check_shapes
+
+    state = task.saved_state()
+    check_shapes(state, weights, "the checkpoint")
+    with torch.no_grad():
+        for name, value in state.items():
+            value.copy_(weights[name])
+
+
+@entry_point("export")
+def main(cfg: DictConfig) -> None:
+    import json
+
+    checkpoint = Path(cfg.checkpoint)
+    run = checkpoint.parent.parent if cfg.run is None else Path(cfg.run)
+    if not checkpoint.exists():
+        raise FileNotFoundError(
+            f"no checkpoint {checkpoint}; a run keeps them as outputs/<name>/checkpoints/step-<step>"
+        )
+    for name in (RUN_CONFIG, RUN_FACTS):
+        if not (run / name).is_file():
+            raise FileNotFoundError(f"no {run / name}; name the run's folder with run=outputs/<name>")
+
+    from gamegen_x.training.checkpoints import finished
+    from gamegen_x.training.run import fill_task
+
+    known = {one.path.name: one for one in finished(checkpoint.parent)}
+    fault = known[checkpoint.name].fault() if checkpoint.name in known else "it was never finished"
+    if fault is not None:
+        raise ValueError(f"checkpoint {checkpoint} cannot be used: {fault}; take one of {sorted(known)}")
+    run_cfg = OmegaConf.load(run / RUN_CONFIG)
+    assert isinstance(run_cfg, DictConfig)
+    facts = json.loads((run / RUN_FACTS).read_text())
+    task = build(run_cfg.task)
+    fill_task(task, run_cfg.weights)
+    weights, step = trained_weights(checkpoint)
+    load_trained(task, weights)
+    config = describe(run_cfg, task, facts, {"checkpoint": str(checkpoint), "step": step})
+    write_weights(task, Path(cfg.output), config, cfg.dtype)
+    print(json.dumps({"weights": str(cfg.output), "step": step}))
+
+
+def _commit() -> str | None:
+    """The commit of the code, where it lies in a git checkout."""
+    try:
+        asked = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return asked.stdout.strip()
+
+
+def _card(config: Mapping[str, Any], num_parameters: Mapping[str, int]) -> str:
+    lines = [
+        "# Weights of GameGen-X",
+        "",
+        f"{config['width']}x{config['height']} pixels, {config['fps']:g} frames a second, "
+        f"keys {' '.join(config['action_space']['keys'])}.",
+        "",
+        "| network | parameters |",
+        "|---|---|",
+        *(f"| {name} | {count / 1e6:.2f} M |" for name, count in num_parameters.items()),
+        "",
+        "Made by:",
+        "",
+        *(f"- {name}: `{value}`" for name, value in config["made_by"].items()),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

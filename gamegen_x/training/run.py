@@ -1,0 +1,150 @@
+"""One training run: fill the networks, train, export. What happens between a config and its weights folder."""
+
+# ruff: noqa: ARG002  (a hook takes what Lightning hands over)
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.loggers.logger import Logger
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from gamegen_x.config import build, to_dict
+from gamegen_x.data.datamodule import VideoDataModule
+from gamegen_x.models.weights import fill, read_config
+from gamegen_x.schema.files import atomic_file
+from gamegen_x.training.checkpoints import Checkpoint, newest
+from gamegen_x.training.checks import CHECKPOINTS, differences, is_first_process
+from gamegen_x.training.ema import EMA
+from gamegen_x.training.export import RUN_CONFIG, RUN_FACTS, describe, write_weights
+from gamegen_x.training.metrics_file import rewind
+from gamegen_x.training.task import Task
+
+METRICS = "metrics.csv"
+WEIGHTS = "weights"
+
+
+def run(cfg: DictConfig, command: str) -> Path:
+    """Trains as configured and gives the weights folder. `command` is written beside the weights."""
+    quieten()
+    L.seed_everything(cfg.seed, verbose=False)
+    if cfg.threads is not None:
+        torch.set_num_threads(cfg.threads)
+    output = Path(cfg.output)
+    take_normalisation(cfg)
+    task: Task = build(cfg.task)
+    names = fill_task(task, cfg.weights)
+    task.weights_loaded(names)
+    data: VideoDataModule = build(cfg.data)
+    checkpoint = find_start(cfg, output)
+    callbacks: dict[str, L.Callback] = {name: build(node) for name, node in cfg.callbacks.items() if node is not None}
+    loggers: list[Logger] = [build(node) for node in cfg.logger.values() if node is not None]
+    trainer: L.Trainer = build(cfg.trainer, callbacks=[WriteFacts(output), *callbacks.values()], logger=loggers)
+    trainer.fit(task, data, ckpt_path=None if checkpoint is None else checkpoint.path)
+    return export(cfg, command, task, data, trainer, next((c for c in callbacks.values() if isinstance(c, EMA)), None))
+
+
+def take_normalisation(cfg: DictConfig) -> None:
+    """Stages that stand on a trained autoencoder take over the scale of its latents, unless told by hand."""
+    if cfg.weights is None or "latent_scale" not in cfg.task or cfg.task.latent_scale is not None:
+        return
+    described = read_config(cfg.weights)
+    with open_dict(cfg.task):
+        cfg.task.latent_scale = described["latent_scale"]
+        cfg.task.latent_shift = described["latent_shift"]
+
+
+def fill_task(task: Task, weights: str | None) -> set[str]:
+    """Fills the task's networks from a weights folder, those that it has; gives their names."""
+    if weights is None:
+        return set()
+    networks = task.networks()
+    names = networks.keys() & read_config(weights)["networks"].keys()
+    for name in names:
+        fill(networks[name], Path(weights) / f"{name}.safetensors")
+    return names
+
+
+def find_start(cfg: DictConfig, output: Path) -> Checkpoint | None:
+    """The checkpoint to go on from, None for a fresh start. Cuts the metrics back to it and writes the run's config."""
+    checkpoint = newest(output / CHECKPOINTS) if cfg.resume else None
+    if not is_first_process():
+        return checkpoint
+    if cfg.resume:
+        say_what_differs(cfg, output / RUN_CONFIG)
+        rewind(output / METRICS, 0 if checkpoint is None else checkpoint.step)
+        where = "the beginning: no checkpoint is whole" if checkpoint is None else f"step {checkpoint.step}"
+        print(f"resuming {output} from {where}", file=sys.stderr, flush=True)
+    with atomic_file(output / RUN_CONFIG) as path:
+        path.write_text(OmegaConf.to_yaml(cfg, resolve=True))
+    return checkpoint
+
+
+def say_what_differs(cfg: DictConfig, path: Path) -> None:
+    """A resumed run may be changed on purpose; it is never changed in silence."""
+    if not path.is_file():
+        return
+    before = OmegaConf.to_container(OmegaConf.load(path))
+    now = {**to_dict(cfg), "resume": before.get("resume") if isinstance(before, Mapping) else None}
+    for line in differences(before, now):
+        print(f"warning: resumed with another setting: {line}", file=sys.stderr)
+
+
+def export(
+    cfg: DictConfig, command: str, task: Task, data: VideoDataModule, trainer: L.Trainer, ema: EMA | None
+) -> Path:
+    """Writes the weights folder of a finished run."""
+    output = Path(cfg.output)
+    if trainer.is_global_zero:
+        facts = data_facts(data)
+        made_by = {
+            "command": command,
+            "step": trainer.global_step,
+            "seed": cfg.seed,
+            "data": data.sources["train"].name,
+        }
+        config = describe(cfg, task, facts, made_by)
+        if ema is None:
+            write_weights(task, output / WEIGHTS, config, cfg.export_dtype)
+        else:
+            with ema.applied(task):
+                write_weights(task, output / WEIGHTS, config, cfg.export_dtype)
+    trainer.strategy.barrier()
+    return output / WEIGHTS
+
+
+class WriteFacts(L.Callback):
+    """Writes what only the data can tell into the run's folder, so that any of its checkpoints can be exported."""
+
+    def __init__(self, output: Path) -> None:
+        self.output = output
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.is_global_zero:
+            data: VideoDataModule = trainer.datamodule
+            with atomic_file(self.output / RUN_FACTS) as path:
+                path.write_text(json.dumps(data_facts(data)) + "\n")
+
+
+def data_facts(data: VideoDataModule) -> dict[str, Any]:
+    """What the videos are: frames a second, and the pixels of the bucket seen most."""
+    headers = data.sources["train"].headers
+    rates = [header.fps for header in headers]
+    split = data._splits["train"]
+    bucket = max(split.buckets.values(), key=lambda one: one.share)
+    return {"fps": max(set(rates), key=rates.count), "height": bucket.height, "width": bucket.width}
+
+
+def quieten() -> None:
+    """Lightning's advice is for people who write training loops."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"lightning\..*")

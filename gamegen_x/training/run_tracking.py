@@ -1,0 +1,45 @@
+"""Where runs can be watched: TensorBoard, and wandb, which stays offline unless you are logged in."""
+
+from __future__ import annotations
+
+import os
+from netrc import NetrcParseError, netrc
+from pathlib import Path
+
+from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+
+WANDB_HOST = "api.wandb.ai"
+
+
+def wandb_logger(*, project: str, name: str, folder: str) -> WandbLogger:
+    """A wandb run that a resumed training continues. Offline runs are kept in `folder`; `wandb sync` uploads them."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    identity = Path(folder) / "wandb_id.txt"
+    os.environ.setdefault("WANDB_SILENT", "true")
+    logger = WandbLogger(
+        project=project,
+        name=name,
+        save_dir=folder,
+        offline=not is_logged_in(),
+        id=identity.read_text() if identity.is_file() else None,
+        resume="allow" if is_logged_in() else None,
+    )
+    if logger.version is not None and not identity.is_file():
+        identity.write_text(str(logger.version))
+    return logger
+
+
+def tensorboard_logger(*, folder: str) -> TensorBoardLogger:
+    return TensorBoardLogger(folder, name="tensorboard", version="")
+
+
+def is_logged_in() -> bool:
+    """Whether wandb knows who you are, by WANDB_API_KEY or ~/.netrc, and was not told to stay offline."""
+    if os.environ.get("WANDB_MODE", "online") != "online":
+        return False
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    try:
+        return netrc().authenticators(WANDB_HOST) is not None
+    except (FileNotFoundError, NetrcParseError):
+        return False

@@ -1,0 +1,62 @@
+import pytest
+import torch
+
+from gamegen_x.models.discriminator import VideoCritic
+from gamegen_x.training.vae_losses import GradientDistance, VGGDistance, decibels, detail_weight, pixel_losses, verdict
+
+
+def test_an_edge_weighs_more_than_even_ground():
+    video = torch.full((1, 1, 3, 8, 8), -0.5)
+    video[..., 4:] = 0.5
+    weight = detail_weight(video, 3.0)
+    assert weight.shape == (1, 1, 1, 8, 8)
+    assert weight[..., 0].max() == 1
+    assert weight[..., 3:5].min() == 4
+    assert detail_weight(video, 0.0) is None
+
+
+def test_weights_move_blame_and_do_not_add_any():
+    made, real = torch.zeros(1, 2, 3, 8, 8), torch.full((1, 2, 3, 8, 8), 0.5)
+    weight = detail_weight(torch.randn(1, 2, 3, 8, 8), 3.0)
+    assert pixel_losses(made, real, weight)[0].item() == pytest.approx(0.5)
+    assert pixel_losses(made, real, None)[1].item() == pytest.approx(0.25)
+
+
+def test_an_error_of_a_tenth_of_the_range_is_20_decibels():
+    assert decibels(torch.tensor(0.04)).item() == pytest.approx(20)
+
+
+@pytest.mark.parametrize("distance", [GradientDistance(num_scales=3), VGGDistance(weights=None, layers=[3, 8])])
+def test_a_look_is_nearest_to_itself_and_blur_is_seen(distance):
+    torch.manual_seed(0)
+    real = torch.rand(2, 3, 32, 32) * 2 - 1
+    blurred = torch.nn.functional.avg_pool2d(real, 3, 1, 1)
+    assert distance(real, real).item() == pytest.approx(0, abs=1e-5)
+    assert distance(blurred, real).item() > 0.01
+
+
+def test_vgg_without_its_file_says_what_to_do(tmp_path):
+    with pytest.raises(FileNotFoundError, match="vgg16"):
+        VGGDistance(weights=str(tmp_path / "nothing.pth"), layers=[3])
+
+
+def test_one_backward_pass_teaches_each_network_its_own_lesson():
+    torch.manual_seed(0)
+    critic = VideoCritic(frames=4, channels=8, num_levels=2)
+    real = torch.randn(2, 4, 3, 16, 16)
+    made = torch.randn(2, 4, 3, 16, 16, requires_grad=True)
+    said = verdict(critic, made, real)
+    (said.made + said.critic).backward()
+    together = {name: p.grad.clone() for name, p in critic.named_parameters()}
+    to_made = made.grad.clone()
+
+    critic.zero_grad()
+    made.grad = None
+    verdict(critic, made, real).critic.backward()
+    assert made.grad is None
+    for name, parameter in critic.named_parameters():
+        torch.testing.assert_close(together[name], parameter.grad)
+
+    critic.zero_grad()
+    (-critic(made).mean()).backward()
+    torch.testing.assert_close(to_made, made.grad)
