@@ -1,0 +1,194 @@
+"""Doom duels with the real engine: one world for all seats, keys that act in the frame that shows them, no orphans."""
+
+import os
+import signal
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from pettingzoo.test import parallel_api_test
+
+from gamegen_x.config import CONFIGS, build
+from gamegen_x.games.bots import Situation
+from gamegen_x.games.vizdoom_arena import arena_map, write_arena
+
+pytest.importorskip("vizdoom", reason="ViZDoom is not installed: pip install 'gamegen-x[games]'")
+
+SAME_PLACE = 1e-3  # map units
+TURN = 0.1  # degrees that the engine's angles may be off by rounding
+WARM_UP = 0.75  # seconds: who has just arrived cannot move for half a second
+
+
+def configured(*overrides):
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return compose("record", ["game=vizdoom_duel", "output=none", f"game.warm_up_seconds={WARM_UP}", *overrides])
+
+
+def duel(*overrides):
+    return build(configured(*overrides).game)
+
+
+def play(game, num_frames, seed):
+    """Random keys, new at each frame: actions, views, and the facts before and after each frame."""
+    rng = np.random.default_rng(seed)
+    game.reset(seed=seed)
+    actions, views, facts = [], [], [game.facts_now()]
+    for _ in range(num_frames):
+        actions.append(rng.integers(0, 2, (game.num_players, game.num_keys), np.uint8))
+        observations = game.step(dict(zip(game.agents, actions[-1], strict=True)))[0]
+        views.append([observations[agent] for agent in game.agents])
+        facts.append(game.facts_now())
+    return np.stack(actions), np.array(views), {name: np.stack([fact[name] for fact in facts]) for name in facts[0]}
+
+
+def processes_of(game):
+    return [engine.process.pid for engine in game._engines]
+
+
+def shared_files():
+    return set(Path("/dev/shm").glob("ViZDoom*"))
+
+
+def group_is_gone(pid):
+    try:
+        os.killpg(pid, 0)
+    except ProcessLookupError:
+        return True
+    members = [path for path in Path("/proc").glob("[0-9]*/stat") if f" {pid} " in path.read_text().split(")")[-1]]
+    return all(" Z " in path.read_text() for path in members)
+
+
+@pytest.fixture(scope="module")
+def played():
+    game = duel()
+    try:
+        yield game, *play(game, 96, seed=5)
+    finally:
+        game.close()
+
+
+def test_every_player_is_where_the_others_see_it_at_every_frame(played):
+    _, _, _, facts = played
+    alive = facts["health"] > 0
+    off = np.abs(facts["seen_position"] - facts["position"][:, None]).max(axis=-1)  # t p p
+    for seat, other in ((0, 1), (1, 0)):
+        assert alive[:, other].sum() > 90
+        assert (off[alive[:, other], seat, other] < SAME_PLACE).all()
+
+
+def test_a_turning_key_turns_its_own_player_in_the_frame_of_its_row(played):
+    game, actions, _, facts = played
+    left, right = (game.keys.keys.index(key) for key in ("left", "right"))
+    degrees = np.diff(facts["tic"])[:, None] * 105 / 35
+    asked = (actions[:, :, left].astype(int) - actions[:, :, right]) * degrees
+    turned = (np.diff(facts["angle"], axis=0) + 180) % 360 - 180
+    lived = (facts["health"][:-1] > 0) & (facts["health"][1:] > 0)
+    assert lived.sum() > 180
+    assert (np.abs(turned - asked)[lived] < TURN).all()
+    for seat in (0, 1):  # and a row too late or too early would not fit
+        assert (np.abs(turned[1:, seat] - asked[:-1, seat]) > TURN).mean() > 0.3
+        assert (np.abs(turned[:-1, seat] - asked[1:, seat]) > TURN).mean() > 0.3
+
+
+def test_a_second_of_frames_takes_a_second_of_tics(played):
+    _, _, _, facts = played
+    tics = np.diff(facts["tic"])
+    assert set(tics) == {1, 2}
+    assert all(later - earlier == 35 for earlier, later in pairwise(facts["tic"][::24]))
+
+
+def test_views_differ_between_seats_and_move(played):
+    _, _, views, _ = played
+    assert views.shape == (96, 2, 64, 64, 3)
+    assert (views[:, 0] != views[:, 1]).mean() > 0.5
+    assert (views[1:] != views[:-1]).mean() > 0.2
+
+
+def test_the_same_seed_and_keys_replay_the_same_pictures(played):
+    game, actions, views, _ = played
+    again = play(game, 32, seed=5)
+    assert (again[0] == actions[:32]).all()
+    assert (again[1] == views[:32]).all()
+
+
+def test_it_keeps_the_rules_of_a_parallel_environment(played):
+    parallel_api_test(played[0], num_cycles=12)
+
+
+def test_a_silent_engine_is_ended_with_all_it_started_and_play_can_begin_again():
+    game = duel("game.answer_seconds=2")
+    before = shared_files()
+    try:
+        game.reset(seed=1)
+        groups = processes_of(game)
+        os.killpg(groups[1], signal.SIGSTOP)
+        with pytest.raises(RuntimeError, match=r"the engine of seat \d (gave no answer for 4 seconds|failed)"):
+            game.step({agent: np.zeros(game.num_keys, np.uint8) for agent in game.agents})
+        assert all(group_is_gone(pid) for pid in groups)
+        assert shared_files() == before
+        game.reset(seed=1)
+        groups = processes_of(game)
+    finally:
+        game.close()
+    assert all(group_is_gone(pid) for pid in groups)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("game.num_players=1", "a duel takes 2 to 8 players, got num_players=1"),
+        ("game.fps=60", "35 pictures a second at most, got fps=60"),
+        ("game.height=60", "height and width are multiples of 8, got 60 x 64"),
+        ("game.buttons.w=FLY", "'FLY'.* are not a button of ViZDoom; it knows"),
+        ("game.screen_resolution=RES_1X1", "'RES_1X1'.* are not a screen resolution of ViZDoom"),
+        ("~game.buttons.w", "every key needs its button"),
+        ("game.scenario=nowhere.wad", "no scenario 'nowhere.wad': name 'arena', a WAD file, or one of those in"),
+    ],
+)
+def test_a_mistake_in_the_settings_is_told_before_any_engine_starts(override, message):
+    with pytest.raises(Exception, match=message):
+        duel(override)
+
+
+def test_the_arena_is_closed_and_has_a_start_for_each_of_eight_players(tmp_path):
+    text = arena_map()
+    assert text.count("type=11;") == 8
+    lines = [line for line in text.splitlines() if line.startswith("linedef")]
+    ends = [part for line in lines if "blocking" in line for part in line.split("{")[1].split(";")[:2]]
+    assert {part[:2] for part in ends} == {"v1", "v2"}
+    starts, stops = ({part[3:] for part in ends if part[:2] == name} for name in ("v1", "v2"))
+    assert starts == stops  # every solid line goes on in another
+    write_arena(tmp_path / "arena.wad")
+    assert (tmp_path / "arena.wad").read_bytes()[:4] == b"PWAD"
+
+
+@pytest.mark.parametrize(
+    ("bearing", "commands"),
+    [(60, "to_left"), (-60, "to_right"), (0, "ahead")],
+)
+def test_a_duellist_turns_to_the_other_player(bearing, commands):
+    cfg = configured("bots.habits.duel.change_share=0")
+    habit, keys = build(cfg.bots.habits.duel), build(cfg.game["keys"])
+    facts = {
+        "position": np.array(
+            [[0, 0, 0], [200 * np.cos(np.radians(30 + bearing)), 200 * np.sin(np.radians(30 + bearing)), 0]]
+        ),
+        "angle": np.array([30.0, 0.0]),
+        "health": np.array([100, 100]),
+    }
+    held, _ = habit.decide(Situation(0, facts, np.random.default_rng(0), keys, {}))
+    assert "+".join(keys.decode(held)) in cfg.bots.habits.duel[commands]
+
+
+def test_a_duellist_who_ran_into_something_turns_away():
+    cfg = configured()
+    habit, keys, memory = build(cfg.bots.habits.duel), build(cfg.game["keys"]), {}
+    facts = {"position": np.array([[0.0, 0, 0], [200, 0, 0]]), "angle": np.zeros(2), "health": np.array([100, 100])}
+    situation = Situation(0, facts, np.random.default_rng(0), keys, memory)
+    habit.decide(situation)
+    memory["is_walking"] = True
+    held, num_blocks = habit.decide(situation)
+    assert {"left", "right"} & set(keys.decode(held))
+    assert num_blocks in cfg.bots.habits.duel.turn_blocks
