@@ -128,5 +128,5 @@ def fingerprint(network: nn.Module) -> str:
 
 
 def _stored(value: Tensor, dtype: torch.dtype) -> Tensor:
-    kept = value.detach().cpu().contiguous()
+    kept = value.detach().cpu().clone(memory_format=torch.contiguous_format)  # tied weights may not share memory
     return kept.to(dtype) if kept.is_floating_point() else kept
