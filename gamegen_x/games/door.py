@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
@@ -58,10 +59,18 @@ class Game(ParallelEnv[str, Frame, Keys]):
         """Asks the world to change, from the next step on. Raises ValueError on a sentence it does not understand."""
         raise ValueError(f"{type(self).__name__} cannot be changed by words, got {text!r}")
 
-    def observation_space(self, agent: str) -> gymnasium.Space[Frame]:  # noqa: ARG002
-        return gymnasium.spaces.Box(0, 255, (self.height, self.width, 3), np.uint8)
+    def observation_space(self, agent: str) -> gymnasium.Space[Frame]:  # noqa: ARG002  (all agents see alike)
+        return self._observation_space
 
     def action_space(self, agent: str) -> gymnasium.Space[Keys]:  # noqa: ARG002
+        return self._action_space
+
+    @functools.cached_property
+    def _observation_space(self) -> gymnasium.Space[Frame]:
+        return gymnasium.spaces.Box(0, 255, (self.height, self.width, 3), np.uint8)
+
+    @functools.cached_property
+    def _action_space(self) -> gymnasium.Space[Keys]:
         return gymnasium.spaces.MultiBinary(self.num_keys)
 
 

@@ -10,12 +10,15 @@ import multiprocessing
 import os
 import secrets
 import shutil
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -33,17 +36,17 @@ from gamegen_x.schema.files import atomic_file, sync_folder
 from gamegen_x.schema.trace import TextEvent, Trace
 
 SETTINGS_FILE = "recording.json"
+SETTINGS = ("game", "bots", "num_frames", "split", "seed", "text_events", "video")  # what decides what a trace holds
 
 
 @dataclass(frozen=True)
 class Episode:
     """One trace to be made: everything a worker needs, as plain values."""
 
-    number: int
     folder: Path
     seed: int
     player_key: bytes
-    settings: Mapping[str, Any]  # game, bots, num_frames, split, text_events, video
+    settings: Mapping[str, Any]  # those of SETTINGS, plain
 
 
 @dataclass(frozen=True)
@@ -63,11 +66,12 @@ class SeatVideo:
         self.container = av.open(str(path), "w", format="mp4")
         self.stream = self.container.add_stream(
             settings.codec,
-            rate=round(fps),
+            rate=Fraction(fps).limit_denominator(1001),
             options={
                 "crf": str(settings.crf),
                 "preset": settings.preset,
-                "x264-params": f"keyint={settings.keyframe_every}:threads=1",
+                # without these its bytes differ from run to run: threads, and its look-ahead over B-frames
+                "x264-params": f"keyint={settings.keyframe_every}:threads=1:bframes=0:mbtree=0",
             },
         )
         self.stream.height, self.stream.width = height, width
@@ -145,7 +149,7 @@ def record_episode(game: Game, bots: Mix, episode: Episode) -> Trace:
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    return trace
+    return replace(trace, folder=episode.folder)
 
 
 def _text_moments(rng: np.random.Generator, fps: float, num_frames: int, pace: Mapping[str, float]) -> Iterator[int]:
@@ -176,22 +180,21 @@ def make_episode(episode: Episode) -> int:
 def record(cfg: DictConfig) -> dict[str, Any]:
     """Makes the episodes that are not there yet, and returns the figures of what this call made."""
     start = time.monotonic()
-    output = Path(cfg.output)
-    settings = {
-        name: to_dict(cfg)[name] for name in ("game", "bots", "num_frames", "split", "seed", "text_events", "video")
-    }
+    output, plain = Path(cfg.output), to_dict(cfg)
+    settings = {name: plain[name] for name in SETTINGS}
+    game: Game = build(cfg.game)  # what is wrong with the settings shows here, before anything is written
+    build(cfg.bots)
+    name, num_players = str(game.metadata["name"]), game.num_players
+    game.close()
+    if game.height % 2 or game.width % 2:
+        raise ValueError(f"H.264 takes even sizes, got height={game.height} and width={game.width}")
     _keep_settings(output, settings)
     player_key = cfg.player_key.encode() if cfg.player_key else secrets.token_bytes(32)
-    game: Game = build(cfg.game)
-    name = str(game.metadata["name"])
-    game.close()
-    num_players = game.num_players
     episodes = []
     for number in range(cfg.num_episodes):
         folder = output / f"{name}-{number:06d}"
-        seed = int.from_bytes(hashlib.sha256(f"{cfg.seed}/{cfg.split}/{number}".encode()).digest()[:4], "big")
         if not folder.exists():
-            episodes.append(Episode(number, folder, seed, player_key, settings))
+            episodes.append(Episode(folder, _episode_seed(cfg.seed, cfg.split, number), player_key, settings))
     num_frames = 0
     for frames in _with_progress(_made(episodes, cfg.workers), len(episodes), cfg.num_episodes - len(episodes)):
         num_frames += frames
@@ -207,10 +210,14 @@ def record(cfg: DictConfig) -> dict[str, Any]:
     }
 
 
+def _episode_seed(seed: int, split: str, number: int) -> int:
+    return int.from_bytes(hashlib.sha256(f"{seed}/{split}/{number}".encode()).digest()[:4], "big")
+
+
 def _keep_settings(output: Path, settings: Mapping[str, Any]) -> None:
     """Writes the settings beside the traces, or checks that the traces found there were made with the same."""
     path = output / SETTINGS_FILE
-    if not path.is_file():
+    if not path.is_file() or not any(output.glob("*/trace.json")):
         with atomic_file(path) as temporary:
             temporary.write_text(json.dumps(settings, indent=2) + "\n")
         return
@@ -229,7 +236,7 @@ def _made(episodes: list[Episode], workers: int) -> Iterator[int]:
         yield from map(make_episode, episodes)
         return
     os.environ["OMP_NUM_THREADS"] = "1"  # the processes inherit it: they share the cores among themselves
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _become_worker) as pool:
         jobs = [pool.submit(make_episode, episode) for episode in episodes]
         try:
             for job in as_completed(jobs):
@@ -237,6 +244,19 @@ def _made(episodes: list[Episode], workers: int) -> Iterator[int]:
         finally:
             for job in jobs:
                 job.cancel()
+
+
+def _become_worker() -> None:
+    """Leaves Ctrl-C to the parent, and ends with it even where it was killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def end_with_parent() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def _with_progress(frames_made: Iterator[int], total: int, num_found: int) -> Iterator[int]:

@@ -23,7 +23,7 @@ from gamegen_x.games.snowglobe_conditions import FACTS, INSTRUCTIONS, instructio
 from gamegen_x.games.snowglobe_look import PLAYER_COLOURS, Look
 from gamegen_x.games.snowglobe_perspective import PerspectiveCamera
 from gamegen_x.games.snowglobe_planet import TERRAINS, Planet
-from gamegen_x.games.snowglobe_rules import Carry, Counter, MovePests, RollBalls, Things, Throw
+from gamegen_x.games.snowglobe_rules import Carry, Counter, Hand, MovePests, RollBalls, Things, Throw
 from gamegen_x.games.snowglobe_scene import things_to_see
 from gamegen_x.schema.action_space import ActionSpace
 from gamegen_x.world.events import heard_by
@@ -200,7 +200,7 @@ class Snowglobe(Game):
             "screen_xy": places,
             "near": state.players.near,
             "airborne": state.players.airborne.astype(np.uint8),
-            "carrying": state.players.carrying.astype(np.uint8),
+            "carrying": (state.players.carrying == Hand.SNOWBALL).astype(np.uint8),
             "terrain": self.planet.terrain(state.players.positions).astype(np.uint8),
             "thing_kind": state.entities.kind.astype(np.uint8),
             "thing_place": state.entities.positions.astype(np.float32),

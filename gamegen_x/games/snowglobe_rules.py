@@ -32,6 +32,14 @@ class Kind(IntEnum):
     SNOWBALL = 4
 
 
+class Hand(IntEnum):
+    """What a player has in hand."""
+
+    EMPTY = 0
+    SNOWBALL = 1
+    THROWN = 2  # nothing any more, but space is still held
+
+
 class Counter(IntEnum):
     """What an episode counts, in the order of `WorldState.counters`."""
 
@@ -102,20 +110,20 @@ class Carry:
         for seat in np.flatnonzero(wishes.pressed(state, INTERACT)):
             carrying = state.players.carrying.copy()
             partner = self._partner(state, int(seat))
-            if not carrying[seat]:
+            if carrying[seat] != Hand.SNOWBALL:
                 if not self.is_snowy(state, int(seat)):
                     continue
-                carrying[seat] = 1
+                carrying[seat] = Hand.SNOWBALL
                 state = _told(state, Event("picked_up", Scope.PLAYER, int(seat), int(seat)))
             elif partner is not None and (free := _slots(state, Kind.NOTHING, owned=False)).size:
-                carrying[seat] = carrying[partner] = 0
+                carrying[seat] = carrying[partner] = Hand.EMPTY
                 frame = state.players.frames[seat]
                 entities = state.entities.changed(int(free[0]), kind=Kind.BIG_BALL, frames=frame, clock=0)
                 cell = int(self.planet.cells.of(frame[:, 2]))
                 state = replace(state, entities=entities)
                 state = state.counted(Counter.ROLLED_TOGETHER, Event("rolled_together", Scope.CELL, cell, int(seat)))
             else:
-                carrying[seat] = 0
+                carrying[seat] = Hand.EMPTY
             state = replace(state, players=replace(state.players, carrying=carrying))
         return state
 
@@ -129,25 +137,30 @@ class Carry:
 
     def _partner(self, state: WorldState, seat: int) -> int | None:
         distance = angle_between(state.players.positions, state.players.positions[seat])
-        is_partner = (state.players.carrying > 0) & (distance < self.things.reach)
+        is_partner = (state.players.carrying == Hand.SNOWBALL) & (distance < self.things.reach)
         is_partner[seat] = False
         return int(np.argmax(is_partner)) if is_partner.any() else None
 
 
 @dataclass(frozen=True)
 class Throw:
-    """Space throws the snowball in hand along the camera's up. It flies for some ticks, or until it hits somebody."""
+    """Space throws the snowball in hand along the camera's up. It flies for some ticks, or until it hits somebody.
+
+    Who threw is not free to jump before space was released.
+    """
 
     things: Things
     player_radius: float
 
     def __call__(self, state: WorldState, wishes: Wishes) -> WorldState:
         state = self._fly(state)
-        is_throwing = wishes.pressed(state, JUMP) & (state.players.carrying > 0)
-        for seat in np.flatnonzero(is_throwing):
+        is_done = (state.players.carrying == Hand.THROWN) & ~wishes.acting[:, JUMP]
+        carrying = np.where(is_done, Hand.EMPTY, state.players.carrying).astype(np.int32)
+        state = replace(state, players=replace(state.players, carrying=carrying))
+        for seat in np.flatnonzero(wishes.pressed(state, JUMP) & (carrying == Hand.SNOWBALL)):
             slot = int(np.flatnonzero(state.entities.owner == seat)[0])
             carrying = state.players.carrying.copy()
-            carrying[seat] = 0
+            carrying[seat] = Hand.THROWN
             entities = state.entities.changed(
                 slot, kind=Kind.SNOWBALL, frames=state.players.frames[seat], clock=self.things.throw_ticks
             )

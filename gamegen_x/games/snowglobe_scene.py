@@ -6,7 +6,7 @@ import numpy as np
 
 from gamegen_x.games.snowglobe_camera import Thing
 from gamegen_x.games.snowglobe_look import PLAYER_COLOURS
-from gamegen_x.games.snowglobe_rules import Counter, Kind, Things
+from gamegen_x.games.snowglobe_rules import Counter, Hand, Kind, Things
 from gamegen_x.world.sphere import frame_at, moved, turned
 from gamegen_x.world.state import Floats, WorldState
 
@@ -35,7 +35,7 @@ def things_to_see(state: WorldState, things: Things, player_radius: float, jump_
         height = float(np.sin(np.pi * players.airborne[seat] / (jump_frames + 1)))
         place, colour = players.positions[seat], PLAYER_COLOURS[seat]
         seen.append(Thing(place, player_radius, colour, seat, height, rim=0.55, has_head=True))
-        if players.carrying[seat]:
+        if players.carrying[seat] == Hand.SNOWBALL:
             hand = moved(players.frames[seat], aside, aside)[:, 2]
             seen.append(Thing(hand, things.snowball_radius, _SNOW, seat, rim=0.75))
     return tuple(seen)

@@ -1,4 +1,4 @@
-"""The unit sphere: directions, frames that roll along it, and pictures of it on a plane."""
+"""The unit sphere: directions, frames that roll along it, and HEALPix cells that divide it."""
 
 from __future__ import annotations
 
@@ -49,14 +49,11 @@ def moved(frames: Array, right: npt.ArrayLike, up: npt.ArrayLike) -> Array:
     """
     dx, dy = np.asarray(right, np.float64)[..., None], np.asarray(up, np.float64)[..., None]
     angle = np.hypot(dx, dy)
-    scale = np.where(angle > 0, 1 / np.where(angle > 0, angle, 1), 0)
-    along = scale * (dx * frames[..., 0] + dy * frames[..., 1])
-    position = frames[..., 2]
-    turn_along = np.sin(angle) * -position + (np.cos(angle) - 1) * along  # what the direction of travel gains
-    new_position = np.cos(angle) * position + np.sin(angle) * along
-    new_right = frames[..., 0] + scale * dx * turn_along
-    new_up = frames[..., 1] + scale * dy * turn_along
-    return orthonormal(np.stack([new_right, new_up, new_position], axis=-1))
+    travel = dx * frames[..., 0] + dy * frames[..., 1]  # tangent, as long as the angle
+    sine, bend = np.sinc(angle / np.pi), -0.5 * np.sinc(angle / (2 * np.pi)) ** 2  # sin(a)/a, (cos(a)-1)/a^2
+    position = np.cos(angle) * frames[..., 2] + sine * travel
+    lean = bend * travel - sine * frames[..., 2]
+    return orthonormal(np.stack([frames[..., 0] + dx * lean, frames[..., 1] + dy * lean, position], axis=-1))
 
 
 def orthonormal(frames: Array) -> Array:
@@ -74,14 +71,6 @@ def cross(a: Array, b: Array) -> Array:
     product[..., 1] = a[..., 2] * b[..., 0] - a[..., 0] * b[..., 2]
     product[..., 2] = a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
     return product
-
-
-def gnomonic(frame: Array, points: npt.ArrayLike) -> tuple[Array, npt.NDArray[np.bool_]]:
-    """Points `[... 3]` on the plane that touches the sphere at the frame, `[... 2]` (right, up); who is in front."""
-    local = np.asarray(points, np.float64) @ frame
-    depth = local[..., 2]
-    is_in_front = depth > 1e-6
-    return local[..., :2] / np.where(is_in_front, depth, 1)[..., None], is_in_front
 
 
 class Cells:

@@ -26,7 +26,7 @@ class Players:
 
     frames: Floats  # p 3 3, columns right, up, position: the axes in which a player moves and sees
     airborne: Integers  # p, ticks until the player stands again; 0 on the ground
-    carrying: Integers  # p, 1 with a snowball in hand
+    carrying: Integers  # p, what is in their hands, in the game's numbers; 0 is nothing
     is_acting: Truths  # p 2, whether jump and interact were held in the last tick
     near: Truths  # p p, who is near whom
 
