@@ -28,7 +28,7 @@ def main(cfg: DictConfig) -> None:
 
     from gamegen_x.sampling.clip_sampler import ClipSampler
     from gamegen_x.sampling.networks import Networks
-    from gamegen_x.sampling.video_file import to_pixels, write_video
+    from gamegen_x.sampling.video_file import to_pixels, write_gif, write_video
 
     started = time.perf_counter()
     networks = Networks.load(cfg.weights, cfg.device)
@@ -37,7 +37,10 @@ def main(cfg: DictConfig) -> None:
     sampler = ClipSampler(networks, **{**networks.sampler, **overrides})
     video = sampler.sample(request, on_progress)
     frames = side_by_side(to_pixels(video[0]), cfg.scale)
-    write_video(cfg.output, frames, networks.fps, cfg.crf)
+    if Path(cfg.output).suffix == ".gif":
+        write_gif(cfg.output, frames, networks.fps)
+    else:
+        write_video(cfg.output, frames, networks.fps, cfg.crf)
     seconds = round(time.perf_counter() - started, 2)
     print(json.dumps({"output": str(cfg.output), "frames": len(frames), "seconds_total": seconds}))
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from jaxtyping import Float, UInt8
+from PIL import Image
 from torch import Tensor
 
 from gamegen_x.schema.files import atomic_file
@@ -40,6 +41,15 @@ def write_video(path: str | Path, frames: npt.NDArray[np.uint8] | Tensor, fps: f
         for frame in array:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
+
+
+def write_gif(path: str | Path, frames: npt.NDArray[np.uint8] | Tensor, fps: float) -> None:
+    """Writes `[t h w 3]` uint8 frames as a GIF that repeats. Browsers play at most 50 frames a second."""
+    images = [Image.fromarray(frame).quantize(128) for frame in np.asarray(frames)]
+    with atomic_file(path) as temporary:
+        images[0].save(
+            temporary, format="GIF", save_all=True, append_images=images[1:], duration=round(1000 / fps), loop=0
+        )
 
 
 def read_video(path: str | Path) -> tuple[npt.NDArray[np.uint8], float]:
