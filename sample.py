@@ -52,7 +52,7 @@ def read_request(cfg: DictConfig, networks: Networks) -> SampleRequest:
     from gamegen_x.sampling.clip_sampler import SampleRequest
     from gamegen_x.schema.caption import Instruction
 
-    actions = read_keys(cfg.keys, networks, cfg.num_players) if cfg.keys else None
+    actions = read_keys(cfg["keys"], networks, cfg.num_players) if cfg["keys"] else None
     num_frames = cfg.num_frames or (DEFAULT_FRAMES if actions is None else actions.shape[1])
     if num_frames < 1 or cfg.num_players < 1:
         raise ValueError(f"num_frames and num_players are at least 1, got {num_frames} and {cfg.num_players}")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange, repeat
@@ -155,7 +158,7 @@ class InstructNet(nn.Module):
         if video_prompt is not None:
             tokens = tokens + self.embed_prompt(video_prompt) * has_prompt[:, None, None, None]
         residuals = []
-        for each in self.blocks:
+        for each in cast(Iterable[InstructBlock], self.blocks):
             tokens = each.operation(tokens, keys)
             if each.instruction is not None:
                 tokens = each.instruction(tokens, words, mask, is_instructed)
@@ -166,7 +169,8 @@ class InstructNet(nn.Module):
     def start_from(self, foundation: MSDiT) -> None:
         """Copies the foundation's first blocks, and its text reading, into this network's."""
         self.embed_text.load_state_dict(foundation.embed_text.state_dict())
-        for mine, theirs in zip(self.blocks, foundation.blocks, strict=False):
+        pairs = zip(self.blocks, foundation.blocks, strict=False)
+        for mine, theirs in cast(Iterable[tuple[InstructBlock, Block]], pairs):
             copied = {k: v for k, v in theirs.state_dict().items() if not k.startswith("cross_attention.")}
             mine.block.load_state_dict(copied)
             if mine.instruction is not None and theirs.cross_attention is not None:

@@ -158,7 +158,7 @@ class MSDiT(nn.Module):
         modulation: Float[Tensor, "b t 6 d"],
         text: Float[Tensor, "b l d_text"],
         text_mask: Bool[Tensor, "b l"],
-        size: tuple[int, int],  # height and width of the latents
+        size: Sequence[int],  # height and width of the latents
         residuals: Sequence[Float[Tensor, "b t n d"]] = (),
     ) -> Float[Tensor, "b t c h w"]:
         """`forward` from what `embed`, `condition` and `modulation` gave: an InstructNet is shown the same."""

@@ -144,5 +144,5 @@ def _array_bytes(array: npt.NDArray[Any]) -> bytes:
 
 def _arrays_bytes(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
+    np.savez_compressed(buffer, **dict[str, Any](arrays))
     return buffer.getvalue()

@@ -79,7 +79,7 @@ class Trace:
         with atomic_file(self.folder / "actions.npy") as path, path.open("wb") as file:
             np.save(file, self.actions)
         with atomic_file(self.folder / "state.npz") as path, path.open("wb") as file:
-            np.savez_compressed(file, **self.state)
+            np.savez_compressed(file, **dict[str, Any](self.state))
         with atomic_file(self.folder / "events.jsonl") as path:
             path.write_text("".join(json.dumps(event) + "\n" for event in self._events()))
         with atomic_file(self.folder / "trace.json") as path:

@@ -275,7 +275,7 @@ def test_odd_sizes_and_other_types_are_refused(tmp_path):
     with pytest.raises(ValueError, match="even height and width, got 15x16"):
         write_video(tmp_path / "a.mp4", np.zeros((2, 15, 16, 3), np.uint8), 24.0, crf=1)
     with pytest.raises(ValueError, match=r"uint8 frames \[t h w 3\]"):
-        write_video(tmp_path / "a.mp4", np.zeros((2, 16, 16, 3), np.float32), 24.0, crf=1)
+        write_video(tmp_path / "a.mp4", torch.zeros(2, 16, 16, 3), 24.0, crf=1)
 
 
 def test_pixels_survive_their_range():

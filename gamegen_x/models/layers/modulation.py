@@ -22,7 +22,7 @@ class ScalarEmbedder(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(num_sinusoids, dim), nn.SiLU(), nn.Linear(dim, dim))
 
     def forward(self, value: Float[Tensor, "*any"]) -> Float[Tensor, "*any d"]:
-        return self.mlp(sinusoid(value, self.num_sinusoids, 10_000.0).to(self.mlp[0].weight.dtype))
+        return self.mlp(sinusoid(value, self.num_sinusoids, 10_000.0).to(next(self.mlp.parameters()).dtype))
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class MetadataEmbedder(nn.Module):
         aspect = metadata.height / metadata.width
         numbers = torch.stack([metadata.height, metadata.width, aspect, metadata.num_frames, metadata.fps], dim=-1)
         waves = sinusoid(numbers, self.num_sinusoids, 10_000.0).flatten(-2)
-        return self.mlp(waves.to(self.mlp[0].weight.dtype))
+        return self.mlp(waves.to(next(self.mlp.parameters()).dtype))
 
 
 def modulate(
