@@ -105,6 +105,8 @@ def main(cfg: DictConfig) -> None:
         if not (run / name).is_file():
             raise FileNotFoundError(f"no {run / name}; name the run's folder with run=outputs/<name>")
 
+    import torch
+
     from gamegen_x.training.checkpoints import finished
     from gamegen_x.training.run import fill_task
 
@@ -115,6 +117,7 @@ def main(cfg: DictConfig) -> None:
     run_cfg = OmegaConf.load(run / RUN_CONFIG)
     assert isinstance(run_cfg, DictConfig)
     facts = json.loads((run / RUN_FACTS).read_text())
+    torch.manual_seed(run_cfg.seed)  # networks that nobody trained yet are those of the run
     task = build(run_cfg.task)
     fill_task(task, run_cfg.weights)
     weights, step = trained_weights(checkpoint)

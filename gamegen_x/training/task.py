@@ -123,8 +123,9 @@ class Task(L.LightningModule):
 
     def saved_state(self) -> dict[str, Tensor]:
         """What a checkpoint holds: all but frozen parameters, which come from the weights folder of the run."""
-        frozen = {name for name, parameter in self.named_parameters() if not parameter.requires_grad}
-        return {name: value for name, value in self.state_dict().items() if name not in frozen}
+        parameters = {name for name, _ in self.named_parameters(remove_duplicate=False)}
+        buffers = {name: value for name, value in self.state_dict().items() if name not in parameters}
+        return {**self.trained_parameters(), **buffers}  # tied weights once
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         kept = self.saved_state().keys()
