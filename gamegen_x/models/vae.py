@@ -210,8 +210,9 @@ class VideoVAE(nn.Module):
     """Compresses video `[b t 3 h w]` in [-1, 1] into latents with fewer frames and pixels, and back.
 
     A latent frame stands for `temporal_factor` video frames. A clip whose length is no multiple of it is led by
-    copies of its first frame. `latent_kernel` latent frames are looked at where latents are made and read. With `chunk_frames` (17 in the paper) a clip is coded in chunks of that many
+    copies of its first frame. With `chunk_frames` (17 in the paper) a clip is coded in chunks of that many
     frames, each by itself: 17 frames give 5 latent frames and 102 give 30. With None the whole clip is one chunk.
+    `latent_kernel` latent frames are looked at where latents are made and where they are read.
     """
 
     def __init__(
