@@ -47,8 +47,8 @@ def test_a_failing_command_ends_the_walk_with_its_last_words_and_later_goes_on_f
 
 
 def test_figures_of_other_recipes_get_a_prefix_and_shares_of_their_ceilings(tmp_path):
-    for name, figures in (("a", {"sr_c": 0.9, "ceiling_accuracy": 1.0}), ("b", {"sr_c": 0.4, "ceiling_accuracy": 0.8})):
-        (tmp_path / name).write_text(json.dumps(figures))
+    (tmp_path / "a").write_text(json.dumps({"sr_c": 0.9, "ceiling_accuracy": 1.0}))
+    (tmp_path / "b").write_text(json.dumps({"sr_c": 0.4, "ceiling_accuracy": 0.8}))
     merged = collect({"": str(tmp_path / "a"), "frozen": str(tmp_path / "b")}, {"record": 2.0, "train": 3.0})
     assert merged["sr_c_share_of_ceiling"] == 0.9
     assert merged["frozen_sr_c_share_of_ceiling"] == 0.5
