@@ -74,7 +74,8 @@ def test_what_falls_short_of_a_gate_is_said_in_words(figures, words):
 def test_a_model_card_holds_the_runs_figures_and_commands():
     words = {
         "summary": "A world.", "licence": "Apache-2.0", "try_it": ["python sample.py"], "measured": "On planets.",
-        "figures": [{"name": "SR-C", "value": "sr_c", "beside": "ceiling_accuracy"}], "data": "Bots.", "limits": ["One."],
+        "figures": [{"name": "SR-C", "value": "sr_c", "beside": "ceiling_accuracy"}], "data": "Bots.",
+        "limits": ["One."],
     }  # fmt: skip
     config = {"action_space": {"keys": ["w"]}, "height": 64, "width": 64, "fps": 24.0, "kind": "base", "sampler": {}}
     result = {"sr_c": 0.912345, "ceiling_accuracy": 0.98, "seconds_total": 120.0}
