@@ -22,6 +22,7 @@ from data_pipeline.stages.write_shards import WriteShards
 from data_pipeline.tar_shards import tar_members
 from data_pipeline.workers import run_in_workers
 
+VERSION = 1  # grows when the same stages begin to give other clips: unfinished work is then not mixed
 PATIENCE_S = 30.0  # for the workers of a killed run
 SECONDS_BETWEEN_LINES = 5.0
 FIGURES = (  # of the whole dataset, whichever run made them
@@ -129,7 +130,7 @@ class Pipeline:
         stamps = {name: stamp_of(path) for name, path in paths.items()}
         effort = Effort()
         with only_run(output, PATIENCE_S):
-            folder = DatasetFolder(output, identity(self.stages), stamps)
+            folder = DatasetFolder(output, {"version": VERSION, **identity(self.stages)}, stamps)
             if overwrite:
                 folder.clear()
             dataset = folder.finished()

@@ -86,7 +86,9 @@ def _hand_out(pipe: Connection, waiting: list[tuple[int, tuple[Any, ...]]]) -> i
 def _serve(work: Work, pipe: Connection, at_work: AbstractContextManager[None]) -> None:
     cv2.setNumThreads(1)
     with at_work:
-        while True:
+        # Whoever holds `at_work` before its parent died keeps the next run waiting; whoever comes later must not begin.
+        parent = multiprocessing.parent_process()
+        while parent is not None and parent.is_alive():
             try:
                 job = pipe.recv()
                 try:

@@ -145,7 +145,7 @@ def make_pipeline(clip_frames: int = 16, clips_per_shard: int = 4, **changes: An
         "caption_clips": CaptionClips(TruthCaptioner(player_colours={})),
         "align_actions": AlignActions(),
         "write_shards": WriteShards(
-            crf=12, preset="ultrafast", pixel_format="yuv420p", keyframe_every=24, clips_per_shard=clips_per_shard
+            crf=12, preset="veryfast", pixel_format="yuv420p", keyframe_every=24, clips_per_shard=clips_per_shard
         ),
     }
     return Pipeline({**stages, **changes})
