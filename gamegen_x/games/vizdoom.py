@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gamegen_x.games.door import Frame, Game, Keys, agent_names
+from gamegen_x.games.vizdoom_arena import COURT_NAMES, court_of
 from gamegen_x.games.vizdoom_engine import Engine, EngineSettings, SeatView
 from gamegen_x.schema.action_space import ActionSpace
 
@@ -77,6 +78,7 @@ class VizdoomDuel(Game):
         self.height, self.width, self.fps = height, width, fps
         self.licence = "BSD-3-Clause (Freedoom), MIT (ViZDoom)"
         self.attribution = "Pictures of Freedoom (https://freedoom.github.io), played in ViZDoom"
+        self.facts = {"terrain": COURT_NAMES} if scenario == "arena" else {}
         self.possible_agents = agent_names(num_players)
         self.agents: list[str] = []
         self.warm_up_frames = round(warm_up_seconds * fps)
@@ -142,14 +144,15 @@ class VizdoomDuel(Game):
         """Where everybody is and how they are; who is `visible` to whom at which pixel, and `seen_position` [p p 3].
 
         `position` and `velocity` are `[p 3]` in map units and units a tic, `angle` `[p]` in degrees, anticlockwise from
-        east. `seen_position` is where the row's engine has the column's player, nan where it is dead.
+        east, `terrain` `[p]` the court of the arena. `seen_position` is where the row's engine has the column's player,
+        nan where it is dead.
         """
         places = self._positions()
         matches = [[_nearest(view.players, place) for place in places] for view in self._views]
         seen = [[_nearest(view.seen, place) for place in places] for view in self._views]
         for seat in range(self.num_players):
             seen[seat][seat] = None  # an engine labels its own player too, where it holds the weapon
-        return {
+        facts: dict[str, npt.NDArray[Any]] = {
             "position": places.astype(np.float32),
             "velocity": self._vectors("VELOCITY").astype(np.float32),
             "angle": self._variable("ANGLE").astype(np.float32),
@@ -163,6 +166,9 @@ class VizdoomDuel(Game):
             "seen_position": _table(matches, slice(0, 3)).astype(np.float32),
             "tic": np.array(self._views[0].tic, np.int32),
         }
+        if self.facts:
+            facts["terrain"] = court_of(places)
+        return facts
 
     def outcome(self) -> dict[str, Any]:
         return {"frags": self._variable("FRAGCOUNT").tolist(), "deaths": self._variable("DEATHCOUNT").tolist()}

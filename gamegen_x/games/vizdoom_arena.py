@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 MAP_NAME = "map01"
 
 # Map units; a player is 32 wide and 56 high. These numbers are the drawing of the map.
@@ -38,6 +41,7 @@ class _Court:
 
 
 _HALF = _SIDE // 2
+COURT_NAMES = ("green court", "red court", "blue court", "grey court")  # by their floors
 _COURTS = (
     _Court((0, 0), walls=("BRICK10", "WOOD3"), pillar="WOOD5", floor="GRASS1"),
     _Court((_HALF, 0), walls=("REDWALL", "TANROCK2"), pillar="BRICK7", floor="FLAT5_3"),
@@ -116,6 +120,11 @@ def arena_map() -> str:
         drawing.thing(place, angle, _DUEL_START)
     drawing.thing(middle, 0, _PLAYER_START)  # the engine wants one, though nobody starts there in a duel
     return drawing.text()
+
+
+def court_of(places: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
+    """The number of the court at each place [... 3], as in `COURT_NAMES`."""
+    return (places[..., 0] >= _HALF).astype(np.uint8) + 2 * (places[..., 1] >= _HALF).astype(np.uint8)
 
 
 def write_arena(path: Path) -> None:

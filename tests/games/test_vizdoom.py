@@ -92,6 +92,13 @@ def test_a_turning_key_turns_its_own_player_in_the_frame_of_its_row(played):
         assert (np.abs(turned[:-1, seat] - asked[1:, seat]) > TURN).mean() > 0.3
 
 
+def test_the_court_that_is_told_is_the_one_a_player_stands_in(played):
+    game, _, _, facts = played
+    assert set(game.facts) == {"terrain"}
+    east, north = (facts["position"][:, :, axis] >= 512 for axis in (0, 1))
+    assert (facts["terrain"] == east + 2 * north).all()
+
+
 def test_a_second_of_frames_takes_a_second_of_tics(played):
     _, _, _, facts = played
     tics = np.diff(facts["tic"])
