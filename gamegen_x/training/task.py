@@ -7,6 +7,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import fields, replace
 from typing import Any
 
 import lightning as L
@@ -21,6 +22,7 @@ from gamegen_x.training.optimizers import NamedParameters
 from gamegen_x.training.randomness import Moment
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+_ALIGNMENT = 64  # bytes
 _VALIDATION = 1  # its draws are the same at every validation, and not those of training
 
 
@@ -68,6 +70,9 @@ class Task(L.LightningModule):
         values = {f"train/{name}": value.detach() for name, value in losses.items()}
         self.log_dict(values, batch_size=len(batch), sync_dist=self.trainer.world_size > 1)
         return losses["loss"]
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        return aligned(batch)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         with self.autocast():
@@ -134,6 +139,19 @@ class Task(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if "state_dict" in checkpoint:  # a sharded checkpoint has none: its trainer compares
             check_shapes(self.saved_state(), checkpoint["state_dict"], "the checkpoint")
+
+
+def aligned(batch: Batch) -> Batch:
+    """The batch, with every tensor at an address that torch would choose.
+
+    Matrix products of CPUs may differ in their last bit with the address of their operands; numpy chooses looser ones.
+    """
+    moved: dict[str, Any] = {
+        field.name: value.clone()
+        for field in fields(batch)
+        if isinstance(value := getattr(batch, field.name), Tensor) and value.data_ptr() % _ALIGNMENT
+    }
+    return replace(batch, **moved)
 
 
 class TrainingDiverged(ValueError):  # noqa: N818
