@@ -1,0 +1,118 @@
+"""Measures a model: `python -m gamegen_x.evaluation suite=control checkpoint=weights/snowglobe-tiny`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from omegaconf import DictConfig
+
+from gamegen_x.config import build, check, entry_point, to_dict
+
+if TYPE_CHECKING:
+    from gamegen_x.evaluation.generation import Sampler
+    from gamegen_x.evaluation.recordings import Recording
+    from gamegen_x.models.vae import VideoVAE
+
+
+@entry_point("evaluate")
+def main(cfg: DictConfig) -> None:
+    from gamegen_x.models.weights import read_config
+
+    started = time.monotonic()
+    weights = read_config(cfg.checkpoint)  # a wrong path is said before anything heavy is loaded
+
+    import torch
+
+    from gamegen_x.evaluation.recordings import read_recordings
+    from gamegen_x.evaluation.suite import Result, Suite
+
+    suite: Suite = build(cfg.suite)
+    vae, sampler = load_model(cfg, weights)
+    recordings = read_recordings(find_recordings(cfg), **to_dict(cfg.reading))
+    check_fit(weights, recordings.val[0])
+    result: Result = suite.run(
+        checkpoint=str(cfg.checkpoint),
+        vae=vae,
+        sampler=sampler,
+        recordings=recordings,
+        device=torch.device(cfg.device),
+    )
+    figures = {**result.figures, "seconds_total": round(time.monotonic() - started, 1)}
+    result = Result(figures, result.html, result.gates)
+    print(f"report: {result.write(cfg.output)}")
+    for reason in result.not_learned:
+        print(f"not learned: {reason}")
+    print(json.dumps(figures), flush=True)
+    if result.not_learned:
+        sys.exit(1)
+
+
+def load_model(cfg: DictConfig, weights: dict[str, Any]) -> tuple[VideoVAE, Sampler | None]:
+    """The VAE, and a sampler where the weights hold more than a VAE."""
+    from gamegen_x.models.vae import VideoVAE
+    from gamegen_x.models.weights import load_network
+    from gamegen_x.sampling.clip_sampler import ClipSampler
+    from gamegen_x.sampling.networks import Networks
+
+    if "msdit" not in weights["networks"]:
+        print(f"{cfg.checkpoint} has no msdit: only its VAE is measured", flush=True)
+        return cast(VideoVAE, load_network(cfg.checkpoint, "vae").to(cfg.device)), None
+    networks = Networks.load(cfg.checkpoint, cfg.device)
+    overrides = {name: value for name, value in cfg.sampler.items() if value is not None}
+    return networks.vae, ClipSampler(networks, **{**networks.sampler, **overrides})
+
+
+def find_recordings(cfg: DictConfig) -> Path:
+    """The folder named by `data`; else the usual one, if it is there; else clips that are recorded now."""
+    from gamegen_x.evaluation.recordings import holds_recordings
+
+    if cfg.data is not None:
+        return Path(cfg.data)
+    if holds_recordings(cfg.recording.unless_found):
+        return Path(cfg.recording.unless_found)
+    print(f"no recordings in {cfg.recording.unless_found}: playing the game to make some", flush=True)
+    return record(cfg.recording)
+
+
+def record(settings: DictConfig) -> Path:
+    """Plays the suite's game and returns the folder of traces. What an earlier call recorded is not recorded again."""
+    from hydra import compose
+
+    from gamegen_x.games.record import record as record_traces
+
+    num_episodes = {"train": settings.num_train_episodes, "val": settings.num_val_episodes}
+    overrides = list(settings.overrides)
+    name = hashlib.sha256(json.dumps([overrides, num_episodes]).encode()).hexdigest()[:16]
+    folder = Path(settings.folder) / name
+    for split, count in num_episodes.items():
+        composed = compose(
+            "record", [*overrides, f"split={split}", f"output={folder / split}", f"num_episodes={count}"]
+        )
+        check(composed)
+        record_traces(composed)
+    return folder
+
+
+def check_fit(weights: dict[str, Any], recording: Recording) -> None:
+    """Raises ValueError where a model was trained for other keys or another size than the recordings have."""
+    theirs = [str(key) for key in weights["action_space"]["keys"]]
+    if theirs != list(recording.action_space.keys):
+        raise ValueError(
+            f"the weights know the keys {theirs}, the recordings have {list(recording.action_space.keys)}; "
+            "evaluate on recordings of the game they were trained on: data=<folder>, or suite=<another>"
+        )
+    height, width = recording.video.shape[-2:]
+    if (height, width) != (weights["height"], weights["width"]):
+        raise ValueError(
+            f"the weights make {weights['height']}x{weights['width']} video, the recordings are {height}x{width}; "
+            "evaluate on recordings of the same size: data=<folder>"
+        )
+
+
+if __name__ == "__main__":
+    main()

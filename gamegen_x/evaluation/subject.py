@@ -1,0 +1,105 @@
+"""Subject: the networks under examination, with the real recordings and the judges that examine them."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Protocol, runtime_checkable
+
+import torch
+from einops import rearrange
+from jaxtyping import UInt8
+from torch import Tensor
+
+from gamegen_x.evaluation.answer import Answer
+from gamegen_x.evaluation.commands import Commands
+from gamegen_x.evaluation.generation import Beginning, Generation, Play, Sampler
+from gamegen_x.evaluation.judges import Judges
+from gamegen_x.evaluation.recordings import Recordings, as_bytes, as_pixels
+from gamegen_x.models.vae import VideoVAE
+
+
+class Subject:
+    """Clips that more than one question looks at are generated once, when the first question asks for them.
+
+    `sampler` is None where the weights hold a VAE only: `is_player` is then false.
+    """
+
+    def __init__(
+        self,
+        *,
+        vae: VideoVAE,
+        sampler: Sampler | None,
+        recordings: Recordings,
+        judges: Judges,
+        commands: Commands,
+        generation: Generation,
+        num_blocks: int,
+        num_blocks_without_instructnet: int,
+        device: torch.device,
+    ) -> None:
+        self.vae = vae
+        self.recordings = recordings
+        self.judges = judges
+        self.commands = commands
+        self.generation = generation
+        self.num_blocks = num_blocks
+        self.num_blocks_without_instructnet = num_blocks_without_instructnet
+        self.device = device
+        self._sampler = sampler
+
+    @property
+    def is_player(self) -> bool:
+        return self._sampler is not None
+
+    @property
+    def sampler(self) -> Sampler:
+        assert self._sampler is not None
+        return self._sampler
+
+    @cached_property
+    def beginnings(self) -> list[Beginning]:
+        return self.generation.beginnings(self.recordings.val)
+
+    @cached_property
+    def drawn(self) -> Tensor:
+        """The commands of every clip, "b p n"; the recordings have no say in them."""
+        num_players = len(self.recordings.val[0].video)
+        return self.commands.draw(len(self.beginnings), num_players, self.num_blocks, self.generation.seed)
+
+    @cached_property
+    def play(self) -> Play:
+        """The whole play, under keys and without a word."""
+        return self._play("playing", self.num_blocks, use_instructnet=True)
+
+    @cached_property
+    def play_without_instructnet(self) -> Play:
+        """The same beginnings, keys and noise; nobody listens."""
+        return self._play("playing without InstructNet", self.num_blocks_without_instructnet, use_instructnet=False)
+
+    @torch.inference_mode()
+    def reconstructed(self, video: UInt8[Tensor, "n t 3 h w"]) -> UInt8[Tensor, "n t 3 h w"]:
+        """Encoded and decoded, as whole clips; they are a multiple of the VAE's unit long."""
+        latents = self.vae.encode(as_pixels(video.to(self.device))).mean
+        return as_bytes(self.vae.decode(latents, video.shape[1]).clamp(-1, 1)).cpu()
+
+    def shown(self, video: UInt8[Tensor, "p t 3 h w"]) -> UInt8[Tensor, "t 3 h w"]:
+        """The views of all players in one picture, one below the other."""
+        return rearrange(video, "p t c h w -> t c (p h) w")
+
+    def _play(self, title: str, num_blocks: int, *, use_instructnet: bool) -> Play:
+        return self.generation.play(
+            title,
+            self.sampler,
+            self.beginnings,
+            self.commands,
+            self.drawn[:, :, :num_blocks],
+            [()] * len(self.beginnings),
+            use_instructnet=use_instructnet,
+        )
+
+
+@runtime_checkable
+class Question(Protocol):
+    """Something to find out about a subject. Answers None where it does not apply."""
+
+    def ask(self, subject: Subject) -> Answer | None: ...
