@@ -46,9 +46,9 @@ class Row:
     start: int  # row
     rows: Int[np.ndarray, " row"]
     instruction: SpokenInstruction
-    video: UInt8[np.ndarray, "p t h w 3"] | None
+    video: UInt8[np.ndarray, "p t_video h_video w_video 3"] | None
     latents: Float[Tensor, "p t c h w"] | None
-    prompt: UInt8[np.ndarray, "p t h w 3"] | None
+    prompt: UInt8[np.ndarray, "p t_video h_video w_video 3"] | None
     prompt_latents: Float[Tensor, "p t c h w"] | None
 
 
@@ -119,7 +119,7 @@ class Assembler:
 
     def _prompt(
         self, shape: Shape, index: int, views: Sequence[int], shown: Int[np.ndarray, " row"], start: int, draws: Draws
-    ) -> tuple[UInt8[np.ndarray, "p t h w 3"] | None, Float[Tensor, "p t c h w"] | None]:
+    ) -> tuple[UInt8[np.ndarray, "p t_video h_video w_video 3"] | None, Float[Tensor, "p t c h w"] | None]:
         """The video prompt of a sample, in pixels or as cached latents; neither if it gets none."""
         kind = draws.pick(self.prompt_shares)
         if kind is None:
@@ -161,7 +161,7 @@ class Assembler:
             video_prompt_latents=self._stack([row.prompt_latents for row in rows]),
         )
 
-    def _pixels(self, videos: Sequence[UInt8[np.ndarray, "p t h w 3"] | None]) -> Float[Tensor, "b p t 3 h w"] | None:
+    def _pixels(self, videos: Sequence[UInt8[np.ndarray, "_ t h w 3"] | None]) -> Float[Tensor, "b p t 3 h w"] | None:
         """In [-1, 1]; zeros where there is nothing. None if nobody has any."""
         shape = next((video.shape[1:] for video in videos if video is not None), None)
         if shape is None:
@@ -174,7 +174,7 @@ class Assembler:
                 pixels[number, : len(video)].copy_(channels_first).div_(127.5).sub_(1)
         return pixels
 
-    def _stack(self, latents: Sequence[Float[Tensor, "p t c h w"] | None]) -> Float[Tensor, "b p t c h w"] | None:
+    def _stack(self, latents: Sequence[Float[Tensor, "_ t c h w"] | None]) -> Float[Tensor, "b p t c h w"] | None:
         shape = next((value.shape[1:] for value in latents if value is not None), None)
         if shape is None:
             return None

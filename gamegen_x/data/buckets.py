@@ -113,8 +113,9 @@ class BatchPlan:
     """The endless series of batches: a pure function of how many samples of each bucket are behind us.
 
     Each bucket walks through its samples, every one once an epoch of its own, and its epochs follow without a seam.
-    The bucket furthest behind its share comes next. All ranks together take the next samples of the series, each its
-    slice, so that a run that goes on with another number of ranks or another batch size meets the same order.
+    The bucket that would be least ahead of its share after its batch comes next. All ranks together take the next
+    samples of the series, each its slice, so that a run that goes on with another number of ranks or another batch
+    size meets the same order.
     """
 
     buckets: Sequence[BucketPlan]
@@ -131,11 +132,7 @@ class BatchPlan:
         return {plan.name: 0 for plan in self.buckets}
 
     def next_bucket(self, consumed: Mapping[str, int]) -> BucketPlan:
-        total = sum(consumed.values())
-        return max(
-            self.buckets,
-            key=lambda plan: plan.bucket.share * (total + self._num_rows(plan)) - consumed[plan.name],
-        )
+        return min(self.buckets, key=lambda plan: (consumed[plan.name] + self._num_rows(plan)) / plan.bucket.share)
 
     def batch(self, consumed: Mapping[str, int]) -> PlannedBatch:
         plan = self.next_bucket(consumed)

@@ -159,6 +159,10 @@ class VideoDataModule(L.LightningDataModule):
     def test_dataloader(self) -> EvaluationLoader:
         return self._evaluation_loader("test" if "test" in self._splits else "val")
 
+    def damage(self, split: str) -> Mapping[str, str]:
+        """What was skipped in a split: record -> reason. Records that are decoded on the fly: see `Loader.damage`."""
+        return self._splits[split].damage
+
     def texts(self) -> list[str]:
         """Every caption and instruction of all splits, once each: what a cache of text embeddings needs."""
         said = {
@@ -205,6 +209,7 @@ class _Split:
         self.readers: dict[str, FrameReader] = {}
         self.latents: dict[str, LatentCache] = {}
         self.prompts: dict[str, dict[str, LatentCache]] = {}
+        self.damage: dict[str, str] = {}
         _check_action_spaces(source, module.action_space)
         for name, bucket in self.buckets.items():
             self._describe_caches(name, bucket, folder)
@@ -228,14 +233,14 @@ class _Split:
             cache.prepare(encoder)
 
     def open(self) -> None:
-        damage = dict(self.source.damage)
+        damage = self.damage = dict(self.source.damage)
         for reader in self.readers.values():
             if isinstance(reader, FrameCache):
                 reader.open()
-                damage |= reader.damage
+                damage.update(reader.damage)
         for cache in self.latents.values():
             cache.open()
-            damage |= cache.damage
+            damage.update(cache.damage)
         for kinds in self.prompts.values():
             for cache in kinds.values():
                 cache.open()
@@ -293,7 +298,7 @@ class _Split:
         self.latents[name] = make_cache(whole_view, "latents", {})
         self.prompts[name] = {}
         if module.cache_video_prompts:
-            for prompt in module.video_prompts:
+            for prompt in (kind for kind, share in module.video_prompts.items() if share):
                 style = module.video_prompt_style
                 draw = partial(_whole_prompt, prompt, style)
                 self.prompts[name][prompt] = make_cache(draw, f"latents-{prompt}", asdict(style))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from gamegen_x.data.records import DamagedRecord, Part, RecordSource
 Frames = UInt8[np.ndarray, "t h w 3"]
 
 
+@runtime_checkable
 class FrameReader(Protocol):
     def frames(self, index: int, view: int, start: int, stop: int) -> Frames:
         """Pixels of one view of a record, at the size of training. Raises DamagedRecord."""

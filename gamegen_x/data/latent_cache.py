@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ from gamegen_x.data.records import DamagedRecord, RecordSource
 Draw = Callable[[RecordSource, FrameReader, int, int], Frames]  # what is encoded, of a record and a view
 
 
+@runtime_checkable
 class Encodes(Protocol):
     """What is asked of a VAE: `gamegen_x.models.vae.VideoVAE` is one."""
 
@@ -56,7 +57,7 @@ class Encoder:
     device: str
 
     @torch.inference_mode()
-    def encode(self, videos: Sequence[Frames]) -> Float[Tensor, "b t c h w"]:
+    def encode(self, videos: Sequence[Frames]) -> Float[Tensor, "b t_latent c h_latent w_latent"]:
         """Normalised latents of clips of equal length."""
         pixels = torch.from_numpy(np.stack(videos)).to(self.device)
         video = rearrange(pixels, "b t h w c -> b t c h w").float() / 127.5 - 1

@@ -6,6 +6,7 @@ another number of ranks, meets the same samples with the same choices.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
 _MASK = (1 << 64) - 1
@@ -28,7 +29,7 @@ def shuffled(position: int, size: int, seed: int, epoch: int) -> int:
     """
     half = max(1, ((size - 1).bit_length() + 1) // 2)
     low = (1 << half) - 1
-    keys = [mix(seed, epoch, number) for number in range(_ROUNDS)]
+    keys = _round_keys(seed, epoch)
     value = position
     while True:
         left, right = value >> half, value & low
@@ -37,6 +38,11 @@ def shuffled(position: int, size: int, seed: int, epoch: int) -> int:
         value = left << half | right
         if value < size:
             return value
+
+
+@functools.lru_cache(maxsize=8)
+def _round_keys(seed: int, epoch: int) -> tuple[int, ...]:
+    return tuple(mix(seed, epoch, number) for number in range(_ROUNDS))
 
 
 class Draws:

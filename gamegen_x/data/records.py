@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +49,7 @@ class DamagedRecord(ValueError):  # noqa: N818
         self.reason = reason
 
 
+@runtime_checkable
 class RecordSource(Protocol):
     """One split of a dataset: shards on disk, or made up on the spot."""
 
@@ -76,6 +77,7 @@ class RecordSource(Protocol):
         ...
 
 
+@runtime_checkable
 class Dataset(Protocol):
     """A dataset in its splits (train, val and perhaps test), and the folder for what is made from it once."""
 

@@ -19,7 +19,9 @@ from gamegen_x.schema.caption import Caption, Instruction
 COLOURS = {"red": (220, 60, 50), "blue": (60, 90, 230), "yellow": (230, 200, 50), "white": (240, 240, 240)}
 SKIES = {"day": (120, 180, 120), "night": (20, 25, 60)}
 MOVES = {"w": (0.0, -1.0), "s": (0.0, 1.0), "a": (-1.0, 0.0), "d": (1.0, 0.0)}
-FORMAT = 1
+NUM_STONES = 5
+STONE = 1 << 20  # no player has this number
+FORMAT = 2
 
 
 class SyntheticDataset:
@@ -53,7 +55,7 @@ class SyntheticDataset:
 
 
 class SyntheticClips:
-    """Coloured discs, one a player, that obey W A S D on a torus; the ground changes colour on "Make it night."
+    """Coloured discs, one a player, that obey W A S D between stones on a torus. "Make it night." darkens the ground.
 
     Clip `index` is the same for everybody who has the same settings, for any index; `num_clips` of them make an epoch.
     Every view shows all discs and keeps its own player in the middle.
@@ -134,16 +136,30 @@ class SyntheticClips:
         height, width = self.size
         header = self.header(index)
         night = header.instructions[0].frame if header.instructions else self.num_frames
-        video = np.empty((stop - start, height, width, 3), np.uint8)
-        for row, frame in enumerate(range(start, stop)):
-            video[row] = SKIES["night" if frame >= night else "day"]
-        shown = self._in_view(self._places(index)[start:stop], view)
+        is_night = np.arange(start, stop) >= night
+        places = self._places(index)[start:stop]
         ys, xs = np.mgrid[0:height, 0:width]
+
+        def distance(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> npt.NDArray[Any]:
+            """From pixels of this view to points in it, around the torus."""
+            across = (xs - x[:, None, None] + width / 2) % width - width / 2
+            down = (ys - y[:, None, None] + height / 2) % height - height / 2
+            return np.hypot(across, down)
+
+        ground = np.where(is_night[:, None], np.array(SKIES["night"]), np.array(SKIES["day"]))
+        video = np.broadcast_to(ground[:, None, None], (stop - start, height, width, 3)).astype(np.uint8)
         radius = min(height, width) / 10
-        for player, colour in list(enumerate(COLOURS.values()))[: self.num_players]:
-            x, y = shown[:, player, 0, None, None], shown[:, player, 1, None, None]
-            video[(xs - x) ** 2 + (ys - y) ** 2 < radius**2] = colour
+        corner = places[:, view] - np.array([width, height]) / 2  # where this view's first pixel is on the torus
+        for stone in self._stones(index):
+            video[distance(*(stone - corner).T) < radius] //= 2
+        for place, colour in zip(self._in_view(places, view).swapaxes(0, 1), COLOURS.values(), strict=False):
+            video[distance(*place.T) < radius] = colour
         return video
+
+    def _stones(self, index: int) -> Float[np.ndarray, "stone 2"]:
+        """Dark spots that stay where they are."""
+        stones = [[mix(self.seed, index, STONE, stone, axis) for axis in (0, 1)] for stone in range(NUM_STONES)]
+        return np.array(stones, float) % np.array(self.size[::-1])
 
     def _places(self, index: int) -> Float[np.ndarray, "t p 2"]:
         """Where each disc is on the torus, in pixels; frame t stands after the keys of row t acted."""
