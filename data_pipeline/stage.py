@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -63,6 +64,21 @@ def identity(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     return str(value)
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Every file below a folder (or the file itself), in order; through links too, each folder once."""
+    if folder.is_file():
+        yield folder
+        return
+    seen: set[str] = set()
+    for place, subfolders, names in os.walk(folder, followlinks=True):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        if (real := os.path.realpath(place)) in seen:
+            subfolders.clear()
+            continue
+        seen.add(real)
+        yield from (Path(place, name) for name in sorted(names))
 
 
 def source_name(path: Path, folder: Path) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 from data_pipeline.clip import DamagedSourceError
 from data_pipeline.dataset import DATASET, LEDGER
 from data_pipeline.ledger import read_ledger
+from data_pipeline.stage import files_below
 from data_pipeline.tar_shards import read_samples
 from gamegen_x.schema.action_space import ActionSpace
 from gamegen_x.schema.caption import Caption, Instruction
@@ -41,7 +42,7 @@ def validate(path: Path) -> tuple[list[Problem], dict[str, Any]]:
     Reads every member and decodes every frame.
     """
     shards = [path] if path.suffix == ".tar" and path.is_file() else sorted(path.glob("*.tar"))
-    traces = sorted(path.glob("**/trace.json"))
+    traces = [file for file in files_below(path) if file.name == "trace.json"]
     counts: Counter[str] = Counter(num_samples=0, num_view_frames=0)
     problems: list[Problem]
     if not path.exists():

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from data_pipeline.clip import DamagedSourceError, Source
-from data_pipeline.stage import Ingest, source_name
+from data_pipeline.stage import Ingest, files_below, source_name
 from data_pipeline.video_reader import VideoReader, held_between, resampled_indices
 from gamegen_x.schema.trace import Trace
 
@@ -28,16 +28,14 @@ class IngestTraces(Ingest):
     codecs: tuple[str, ...] | list[str]
 
     def find(self, folder: Path) -> Mapping[str, Path]:
-        headers = sorted(folder.glob(f"**/{HEADER}")) if folder.is_dir() else []
-        unfinished = [
-            path.parent for path in sorted(folder.glob("**/seat-0.mp4")) if not (path.parent / HEADER).exists()
-        ]
-        if not headers and not unfinished:
+        # A folder with a seat's video and no header is an unfinished recording: it is counted as damaged.
+        folders = sorted({path.parent for path in files_below(folder) if path.name in (HEADER, "seat-0.mp4")})
+        if not folders:
             raise ValueError(
                 f"no traces below {folder}: expected folders with a {HEADER}; "
                 f"record some with `python -m gamegen_x.games.record game=snowglobe output={folder}`"
             )
-        sources = {source_name(path, folder): path for path in [*(header.parent for header in headers), *unfinished]}
+        sources = {source_name(path, folder): path for path in folders}
         check_one_action_space(sources)
         return dict(sorted(sources.items()))
 

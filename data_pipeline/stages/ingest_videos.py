@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_pipeline.clip import DamagedSourceError, Source
-from data_pipeline.stage import Ingest, source_name
+from data_pipeline.stage import Ingest, files_below, source_name
 from data_pipeline.video_reader import VideoReader
 from gamegen_x.schema.action_space import ActionSpace
 
@@ -29,8 +29,7 @@ class IngestVideos(Ingest):
 
     def find(self, folder: Path) -> Mapping[str, Path]:
         suffixes = {suffix.lower() for suffix in self.suffixes}
-        files = [folder] if folder.is_file() else sorted(path for path in folder.rglob("*") if path.is_file())
-        videos = [path for path in files if path.suffix.lower() in suffixes]
+        videos = [path for path in files_below(folder) if path.suffix.lower() in suffixes]
         if not videos:
             raise ValueError(f"no videos below {folder}: expected files that end with one of {sorted(suffixes)}")
         names: dict[str, Path] = {}

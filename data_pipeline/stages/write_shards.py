@@ -73,7 +73,9 @@ class WriteShards(Stage):
             stream.pix_fmt = self.pixel_format
             stream.gop_size = self.keyframe_every
             stream.codec_context.thread_count = 1
+            reformatter = av.video.reformatter.VideoReformatter()
             for frame in frames:
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+                rgb = av.VideoFrame.from_ndarray(frame, format="rgb24")
+                container.mux(stream.encode(reformatter.reformat(rgb, format=self.pixel_format, threads=1)))
             container.mux(stream.encode())
         return file.getvalue()

@@ -111,6 +111,14 @@ def test_names_of_sources_are_plain_and_distinct(tmp_path):
     )
 
 
+def test_folders_behind_links_are_found_once(tmp_path):
+    make_trace(tmp_path / "elsewhere" / "t", num_frames=8)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "in" / "around").symlink_to(tmp_path / "in")
+    assert list(traces().find(tmp_path / "in").values()) == [tmp_path / "in" / "link" / "t"]
+
+
 def test_a_folder_without_sources_says_what_was_expected(tmp_path):
     with pytest.raises(ValueError, match=r"no traces below .* gamegen_x.games.record"):
         traces().find(tmp_path)
