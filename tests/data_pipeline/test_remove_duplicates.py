@@ -62,6 +62,20 @@ def test_a_clip_like_a_rejected_one_but_unlike_the_kept_is_kept():
     assert list(stage.settle(fates)) == ["b"]
 
 
+@pytest.mark.parametrize("block", [1, 3, 512])
+def test_the_size_of_a_block_changes_nothing(monkeypatch, block):
+    from data_pipeline.stages import remove_duplicates
+
+    rng = np.random.default_rng(0)
+    originals = [rng.bytes(64) for _ in range(8)]
+    fates = [
+        Fate(f"c{number}", "s", "kept", number, 8, 1, fingerprint=originals[number * 5 % 8].hex())
+        for number in range(24)
+    ]
+    monkeypatch.setattr(remove_duplicates, "BLOCK", block)
+    assert list(STAGE.settle(fates)) == [f"c{number}" for number in range(8, 24)]
+
+
 def test_embeddings_stand_behind_the_same_interface():
     class Encoder:
         model = "made up"
