@@ -20,6 +20,7 @@ import torch
 from lightning.fabric.plugins import CheckpointIO
 
 from gamegen_x.schema.files import atomic_file, sync_folder
+from gamegen_x.training.metrics_file import MetricsFile
 
 MANIFEST = ".json"  # beside each checkpoint; written last, so that a checkpoint without one was never finished
 
@@ -137,9 +138,11 @@ class Checkpoints(L.Callback):
             return
         is_asked = trainer.strategy.reduce_boolean_decision(self._signal is not None, all=False)
         if is_asked:
+            _write_metrics(trainer)
             self._save(trainer, score=None)
             raise StoppedBySignal(self._signal or signal.SIGTERM, step)
         if step % self.every_n_steps == 0 and not _is_validated_next(trainer):
+            _write_metrics(trainer)
             self._save(trainer, score=None)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -184,6 +187,14 @@ class Checkpoints(L.Callback):
         for checkpoint in checkpoints[: -self.num_kept]:
             if checkpoint != best:
                 checkpoint.remove()
+
+
+def _write_metrics(trainer: L.Trainer) -> None:
+    """Writes the step's row before Lightning's turn: a kill right after the checkpoint must not lose it."""
+    connector = trainer._logger_connector
+    for logger in trainer.loggers:
+        if isinstance(logger, MetricsFile) and connector.should_update_logs:
+            logger.log_metrics(connector.metrics["log"], trainer.global_step - 1)
 
 
 def _is_between_steps(trainer: L.Trainer) -> bool:

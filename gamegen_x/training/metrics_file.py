@@ -17,12 +17,16 @@ Row = dict[str, str]
 
 
 class MetricsFile(Logger):
-    """Writes what Lightning logs to a table that grows by rows and, when a new name appears, by columns."""
+    """Writes what Lightning logs to a table that grows by rows and, when a new name appears, by columns.
+
+    A row that comes twice in a row is written once: it may be asked for before Lightning's own turn.
+    """
 
     def __init__(self, *, path: str) -> None:
         super().__init__()
         self.path = Path(path)
         self._columns: list[str] | None = None
+        self._last: Row = {}
 
     @property
     def name(self) -> str:
@@ -39,7 +43,12 @@ class MetricsFile(Logger):
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         if self._columns is None:
             self._columns = _columns(self.path)
-        row = {STEP: str((step or 0) + 1)} | {name: repr(value) for name, value in metrics.items() if name != "epoch"}
+        row = {STEP: str((step or 0) + 1)} | {
+            name: repr(float(value)) for name, value in metrics.items() if name != "epoch"
+        }
+        if row == self._last:
+            return
+        self._last = row
         new = [name for name in row if name not in self._columns]
         if new:
             self._columns = self._columns + new

@@ -40,14 +40,31 @@ def configure(folder: Path, stage: str, name: str, weights: Path | None, resume:
         return compose("train", overrides=[*SMALLEST, *EVERY, f"task={stage}", *places, *from_earlier])
 
 
-def start(cfg: DictConfig, log: Path) -> int:
-    """Trains in a fork of this process; gives its number."""
+def start(cfg: DictConfig, log: Path, dies: str | None = None, at_save: int = 0) -> int:
+    """Trains in a fork of this process; gives its number.
+
+    It may kill itself `dies` "before" or "after" its save number `at_save` is finished: moments that are short.
+    """
+    from gamegen_x.training import checkpoints
     from gamegen_x.training.run import run
 
     child = os.fork()
     if child:
         return child
     status = 1
+    whole_finish, num_saves = checkpoints.finish, 0
+
+    def finish_or_die(path: Path, step: int, score: float | None) -> object:
+        nonlocal num_saves
+        num_saves += 1
+        if dies == "before" and num_saves == at_save:
+            os.kill(os.getpid(), signal.SIGKILL)
+        finished = whole_finish(path, step, score)
+        if dies == "after" and num_saves == at_save:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return finished
+
+    checkpoints.finish = finish_or_die  # type: ignore[assignment]
     try:
         with log.open("a") as file:
             os.dup2(file.fileno(), 1)
@@ -70,11 +87,12 @@ def finish(child: int, log: Path) -> None:
 
 
 def kill_after(child: int, seconds: float) -> bool:
-    """Whether the training was still running when it was killed."""
+    """Whether the training was killed before its end, by us or by itself."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        if os.waitpid(child, os.WNOHANG)[0]:
-            return False
+        number, status = os.waitpid(child, os.WNOHANG)
+        if number:
+            return os.WIFSIGNALED(status)
         time.sleep(0.005)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
@@ -94,11 +112,15 @@ def disturb(folder: Path, stage: str, times: int, weights: Path | None, rng: ran
     name = f"{stage}-killed"
     while len(killed) < times:
         output = folder / name
-        if (output / "weights").is_dir():  # it got to its end; what follows must not need what was there
+        if (
+            output / "weights" / "config.json"
+        ).is_file():  # it got to its end; what follows must not need what was there
             compare(folder / stage, output)
             shutil.rmtree(output)
-        child = start(configure(folder, stage, name, weights, resume=output.is_dir()), log)
-        if kill_after(child, rng.uniform(0, seconds)):
+        cfg = configure(folder, stage, name, weights, resume=output.is_dir())
+        dies = rng.choice([None, None, "before", "after"])
+        child = start(cfg, log, dies, at_save=rng.randint(1, 3))
+        if kill_after(child, rng.uniform(0, seconds) if dies is None else 10 * seconds):
             checkpoint = newest(output / "checkpoints")
             killed.append(0 if checkpoint is None else checkpoint.step)
     finish(start(configure(folder, stage, name, weights, resume=(folder / name).is_dir()), log), log)

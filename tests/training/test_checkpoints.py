@@ -54,7 +54,7 @@ def test_a_folder_of_shards_is_checked_file_by_file(tmp_path):
 
 def test_removing_takes_the_manifest_first_so_that_no_half_checkpoint_is_trusted(tmp_path, monkeypatch):
     made = make(tmp_path, 10)
-    monkeypatch.setattr("gamegen_x.training.checkpoints._remove", lambda path: None)  # killed in between
+    monkeypatch.setattr("gamegen_x.training.checkpoints._remove", lambda _: None)  # killed in between
     made.remove()
     assert finished(tmp_path) == []
 
