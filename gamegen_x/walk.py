@@ -9,6 +9,7 @@ stopped when it is started again.
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -86,11 +87,14 @@ def run(stage: Stage, logs: Path, report_every_seconds: float) -> float:
     logs.mkdir(parents=True, exist_ok=True)
     started = reported = time.monotonic()
     paths = [logs / f"{stage.name}-{number}.log" for number in range(len(stage.commands))]
+    environment = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}
     running: list[subprocess.Popen[bytes]] = []
     try:
         for command, path in zip(stage.commands, paths, strict=True):
             with path.open("ab") as log:
-                running.append(subprocess.Popen([sys.executable, *command], stdout=log, stderr=subprocess.STDOUT))
+                running.append(
+                    subprocess.Popen([sys.executable, *command], stdout=log, stderr=subprocess.STDOUT, env=environment)
+                )
         while any(process.poll() is None for process in running):
             for process, command, path in zip(running, stage.commands, paths, strict=True):
                 if process.returncode:

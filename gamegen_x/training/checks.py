@@ -40,15 +40,17 @@ def check_run(cfg: DictConfig) -> None:
         )
 
 
-def check_output(output: Path, resume: bool) -> None:
+def check_output(output: Path, resume: bool | str) -> None:
     """A run never writes over another one."""
+    if resume not in (True, False, "auto"):
+        raise ValueError(f"resume is true, false or auto, got {resume!r}")
     if output.is_file():
         raise ValueError(f"output={output} is a file, expected a folder for the run")
     if not resume and (output / CHECKPOINTS).is_dir() and any((output / CHECKPOINTS).iterdir()):
         raise ValueError(
             f"{output} already holds a run; continue it with resume=true, or choose another folder with name=<name>"
         )
-    if resume and not output.is_dir():
+    if resume is True and not output.is_dir():
         raise FileNotFoundError(f"resume=true, but there is no run in {output}; start it without resume, or set name")
 
 

@@ -75,10 +75,10 @@ def fill_task(task: Task, weights: str | None) -> set[str]:
 
 def find_start(cfg: DictConfig, output: Path) -> Checkpoint | None:
     """The checkpoint to go on from, None for a fresh start. Cuts the metrics back to it and writes the run's config."""
-    checkpoint = newest(output / CHECKPOINTS) if cfg.resume else None
+    checkpoint = newest(output / CHECKPOINTS) if cfg.resume and output.is_dir() else None
     if not is_first_process():
         return checkpoint
-    if cfg.resume:
+    if cfg.resume and (output / RUN_CONFIG).is_file():
         say_what_differs(cfg, output / RUN_CONFIG)
         rewind(output / METRICS, 0 if checkpoint is None else checkpoint.step)
         where = "the beginning: no checkpoint is whole" if checkpoint is None else f"step {checkpoint.step}"
