@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import socket
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,7 +14,7 @@ import numpy.typing as npt
 
 from gamegen_x.games.door import Frame, Game, Keys, agent_names
 from gamegen_x.games.vizdoom_arena import COURT_NAMES, court_of
-from gamegen_x.games.vizdoom_engine import Engine, EngineSettings, SeatView
+from gamegen_x.games.vizdoom_engine import Engines, EngineSettings, SeatView
 from gamegen_x.schema.action_space import ActionSpace
 
 if find_spec("vizdoom") is None:
@@ -83,23 +82,18 @@ class VizdoomDuel(Game):
         self.agents: list[str] = []
         self.warm_up_frames = round(warm_up_seconds * fps)
         self.answer_seconds, self.start_attempts = answer_seconds, start_attempts
-        self._settings = [
-            EngineSettings(
-                seat=seat,
-                num_seats=num_players,
-                scenario=scenario,
-                map_name=map_name,
-                screen_resolution=screen_resolution,
-                height=height,
-                width=width,
-                buttons=[buttons[key] for key in keys.keys],
-                turn_units=round(turn_degrees / TICS_PER_SECOND / 360 * CIRCLE),
-                arguments=arguments,
-                seconds=answer_seconds,
-            )
-            for seat in range(num_players)
-        ]
-        self._engines: list[Engine] = []
+        self._settings = EngineSettings(
+            num_seats=num_players,
+            scenario=scenario,
+            map_name=map_name,
+            screen_resolution=screen_resolution,
+            height=height,
+            width=width,
+            buttons=[buttons[key] for key in keys.keys],
+            turn_units=round(turn_degrees / TICS_PER_SECOND / 360 * CIRCLE),
+            arguments=arguments,
+        )
+        self._engines: Engines | None = None
         self._end_engines: Callable[[], None] = lambda: None
         self._views: list[SeatView] = []
         self._frame = 0
@@ -176,16 +170,13 @@ class VizdoomDuel(Game):
     def close(self) -> None:
         """Ends the engines, those that do not answer too."""
         self._end_engines()
-        self._engines = []
+        self._engines = None
 
     def _start(self, engine_seed: int) -> None:
-        if not self._engines:
-            context = multiprocessing.get_context("spawn")
-            barrier = context.Barrier(self.num_players)
-            self._engines = [Engine(settings, context, barrier) for settings in self._settings]
-            self._end_engines = weakref.finalize(self, _stop, self._engines, self.answer_seconds)
-        port = _free_port()
-        self._views = self._ask("start", *([engine_seed, port] for _ in self._engines))
+        if self._engines is None:
+            self._engines = Engines(self._settings)
+            self._end_engines = weakref.finalize(self, self._engines.stop, self.answer_seconds)
+        self._ask("start", engine_seed, _free_port())
         self._frame = 0
         idle = np.zeros((self.num_players, self.num_keys), np.uint8)
         frames_alive = 0  # players may start on one spot and die of it; who comes back stands still for a moment
@@ -197,18 +188,16 @@ class VizdoomDuel(Game):
 
     def _advance(self, held: npt.NDArray[np.uint8]) -> None:
         num_tics = self._tics_until(self._frame + 1) - self._tics_until(self._frame)
-        self._views = self._ask("step", *([row, num_tics] for row in held))
+        self._ask("step", held, num_tics)
         self._frame += 1
         self._check_step()
 
-    def _ask(self, order: str, *arguments: Sequence[Any]) -> list[SeatView]:
-        for engine, values in zip(self._engines, arguments, strict=True):
-            engine.send(order, *values)
+    def _ask(self, order: str, *arguments: Any) -> None:
+        assert self._engines is not None, "reset comes before step"
         try:
-            return [engine.receive(2 * self.answer_seconds) for engine in self._engines]
+            self._views = self._engines.ask(self.answer_seconds, order, *arguments)
         except RuntimeError:
-            for engine in self._engines:
-                engine.kill()  # the others would wait for the one that failed
+            self._engines.kill()
             self.close()
             raise
 
@@ -268,10 +257,3 @@ def _free_port() -> int:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _stop(engines: Sequence[Engine], seconds: float) -> None:
-    for engine in engines:
-        engine.send("leave")
-    for engine in engines:
-        engine.stop(seconds)

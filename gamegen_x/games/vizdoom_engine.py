@@ -1,4 +1,4 @@
-"""One player's Doom engine, in a process of its own, in step with the engines of the other players.
+"""The Doom engines of all players, each a process, driven in step by one process of ours.
 
 The engines talk to each other over the loopback network, as in a game among friends. The host applies its player's
 keys at once, but a guest's keys travel, and act one tic later or more. So before the world moves for a frame, it stands
@@ -8,16 +8,16 @@ frame shows. Standing changes nothing in the world, not even its clock.
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import tempfile
 import traceback
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
-from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +35,10 @@ _EVERYONE = (
     "+name P{seat} +colorset {colour}"
 )
 _COLOURS = (3, 7, 0, 4, 2, 1, 5, 6)  # Doom's numbers for the seats' armours: red, light blue, green, light grey, ...
-# Two engines let the host order all keys: their game is fast and can be repeated to the bit. That mode waits for ever
-# with more of them, because the clock that would make the host send again is ours. They send to each other, then, and
-# are now and then some tics ahead with their keys.
+# Two engines let the host order all keys, and can be driven one after the other, because the guest sends its keys a tic
+# ahead. Their game is fast and can be repeated to the bit. With more of them that mode waits for ever: the clock that
+# would make the host send again is ours. They send to each other, then, all at once, and are now and then some tics
+# ahead with their keys.
 _HOST_ORDERS, _EACH_SENDS = 1, 0
 _STANDING_TICS = {_HOST_ORDERS: 1, _EACH_SENDS: 4}
 _VARIABLES = (
@@ -50,19 +51,17 @@ _LIVING_PLAYER = "DoomPlayer"  # a dead one has another name
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """What an engine needs to know, as plain values."""
+    """What the engines need to know, as plain values."""
 
-    seat: int  # seat 0 hosts
-    num_seats: int
+    num_seats: int  # seat 0 hosts
     scenario: str  # "arena", or a WAD file: a path, or a name among those that come with the engine
     map_name: str
     screen_resolution: str
-    height: int  # of the picture that is handed out
+    height: int  # of the pictures that are handed out
     width: int
     buttons: Sequence[str]  # the engine's name of each key's button, in the order of the keys
     turn_units: int  # 65536ths of a circle that a turning key turns in a tic
     arguments: str  # more of the engine's own
-    seconds: float  # how long to wait for the other seats
 
     @property
     def netmode(self) -> int:
@@ -80,38 +79,34 @@ class SeatView:
     seen: npt.NDArray[np.float64]  # m 5: positions (3) of the players in the picture, and their pixel's x and y
 
 
-class Engine:
-    """Owns a process that runs one engine, and every process and file that comes from it."""
+class Engines:
+    """Owns the process that drives the engines, and every process and file that comes from it."""
 
-    def __init__(self, settings: EngineSettings, context: Any, barrier: Barrier) -> None:
-        self.settings = settings
-        self.log = Path(tempfile.mkstemp(prefix=f"vizdoom-seat{settings.seat}-", suffix=".log")[1])
+    def __init__(self, settings: EngineSettings) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.log = Path(tempfile.mkstemp(prefix="vizdoom-", suffix=".log")[1])
         self.connection, theirs = context.Pipe()
-        self.process: SpawnProcess = context.Process(
-            target=_run, args=(theirs, barrier, settings, self.log), daemon=True, name=f"vizdoom-seat{settings.seat}"
-        )
+        self.process = context.Process(target=_run, args=(theirs, settings, self.log), daemon=True, name="vizdoom")
         self.process.start()
         theirs.close()
 
-    def send(self, *order: Any) -> None:
-        with suppress(OSError):  # the answer will say what happened
-            self.connection.send(order)
-
-    def receive(self, seconds: float) -> Any:
-        """The answer to the order sent last. Raises RuntimeError with the engine's last words where there is none."""
+    def ask(self, seconds: float, order: str, *arguments: Any) -> list[SeatView]:
+        """What the seats show after an order. Raises RuntimeError with the engines' last words where nothing comes."""
         try:
+            self.connection.send((order, *arguments))
             if not self.connection.poll(seconds):
                 raise RuntimeError(self._trouble(f"gave no answer for {seconds:g} seconds"))
             answer = self.connection.recv()
         except (EOFError, ConnectionError):
-            raise RuntimeError(self._trouble("ended by itself")) from None
+            raise RuntimeError(self._trouble("ended by themselves")) from None
         if isinstance(answer, str):
             raise RuntimeError(self._trouble(f"failed: {answer}"))
         return answer
 
     def stop(self, seconds: float) -> None:
-        """Asks the engine to leave, and after so many seconds ends its process group: engines ignore SIGTERM."""
-        self.send("leave")
+        """Asks the engines to leave, and after so many seconds ends their process group: they ignore SIGTERM."""
+        with suppress(OSError):
+            self.connection.send(("leave",))
         self.process.join(seconds)
         if self.process.is_alive():
             self.kill()
@@ -130,12 +125,12 @@ class Engine:
             path.unlink(missing_ok=True)
 
     def _trouble(self, what: str) -> str:
-        words = " | ".join(self.log.read_text(errors="replace").split("\n")[-4:]).strip(" |")
-        return f"the engine of seat {self.settings.seat} {what}; its last words: {words or 'none'}"
+        words = " | ".join(line.strip() for line in self.log.read_text(errors="replace").splitlines()[-4:])
+        return f"the Doom engines {what}; their last words: {words or 'none'}"
 
 
 def _shared_memory(pid: int | None) -> list[Path]:
-    """The files through which a killed engine spoke to its process: nobody else would remove them."""
+    """The files through which killed engines spoke to their process: nobody else would remove them."""
     try:
         lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
     except OSError:
@@ -144,23 +139,23 @@ def _shared_memory(pid: int | None) -> list[Path]:
     return [path for queue in queues for path in queue.parent.glob(f"ViZDoom*{queue.name.removeprefix(_QUEUE)}")]
 
 
-def _run(connection: Connection, barrier: Barrier, settings: EngineSettings, log: Path) -> None:
-    """The life of an engine's process: a game at each "start", a frame at each "step", until told to leave."""
+def _run(connection: Connection, settings: EngineSettings, log: Path) -> None:
+    """The life of the process: a game at each "start", a frame at each "step", until told to leave."""
     with suppress(AttributeError):
-        os.setsid()  # the engine joins this group, so that both can be ended together
+        os.setsid()  # the engines join this group, so that all can be ended together
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever owns the game ends it
     descriptor = os.open(log, os.O_WRONLY | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     with tempfile.TemporaryDirectory(prefix="vizdoom-") as folder:
-        seat = _Seat(settings, barrier, Path(folder))
+        seats = _Seats(settings, Path(folder))
         try:
             while True:
                 order, *arguments = connection.recv()
                 if order == "leave":
-                    seat.close()
+                    seats.close()
                     return
-                connection.send(getattr(seat, order)(*arguments))
+                connection.send(getattr(seats, order)(*arguments))
         except Exception as mistake:  # an EOFError says that the owner is gone
             traceback.print_exc()
             with suppress(OSError, EOFError):
@@ -169,36 +164,63 @@ def _run(connection: Connection, barrier: Barrier, settings: EngineSettings, log
     for path in _shared_memory(os.getpid()):
         path.unlink(missing_ok=True)
     with suppress(AttributeError):
-        os.killpg(os.getpid(), signal.SIGKILL)  # with the engine, which may wait for ever
+        os.killpg(os.getpid(), signal.SIGKILL)  # with the engines, which may wait for ever
 
 
-class _Seat:
-    """The engine itself, as its process sees it."""
+class _Seats:
+    """The engines themselves, as their process sees them: one a seat."""
 
-    def __init__(self, settings: EngineSettings, barrier: Barrier, folder: Path) -> None:
-        self.settings, self.barrier, self.folder = settings, barrier, folder
-        self.game: Any = None
+    def __init__(self, settings: EngineSettings, folder: Path) -> None:
+        self.settings, self.folder = settings, folder
+        self.games: list[Any] = []
+        self.threads = ThreadPoolExecutor(settings.num_seats)  # engines that wait for each other are driven at once
 
-    def start(self, seed: int, port: int) -> SeatView:
-        """Meets the other seats and starts a game: its first picture."""
+    def start(self, seed: int, port: int) -> list[SeatView]:
+        """Lets the engines meet on a port and start a game: its first pictures."""
+        self.close()
+        self.games = [self._engine(seat, seed, port) for seat in range(self.settings.num_seats)]
+        list(self.threads.map(lambda game: game.init(), self.games))
+        return [self._view(game) for game in self.games]
+
+    def step(self, held: npt.NDArray[np.uint8], num_tics: int) -> list[SeatView]:
+        """Lets the world stand until the keys "p k" have arrived, and move for `num_tics` with them held."""
+        for game, keys in zip(self.games, held, strict=True):
+            game.set_action(keys.astype(float).tolist())
+        standing = _STANDING_TICS[self.settings.netmode]
+        for tic in range(standing + num_tics):
+            if tic in (0, standing):
+                self.games[0].send_game_command("pause")  # stops the world, or lets it go on
+            self._advance(is_last=tic == standing + num_tics - 1)
+        return [self._view(game) for game in self.games]
+
+    def close(self) -> None:
+        for game in self.games:
+            game.close()
+
+    def _advance(self, is_last: bool) -> None:
+        """Moves every engine by one tic; only after the last one it draws."""
+        if self.settings.netmode == _HOST_ORDERS:
+            for game in self.games:
+                game.advance_action(1, is_last)
+        else:
+            list(self.threads.map(lambda game: game.advance_action(1, is_last), self.games))
+
+    def _engine(self, seat: int, seed: int, port: int) -> Any:
         import vizdoom
 
-        self.close()
-        settings = self.settings
-        game = self.game = vizdoom.DoomGame()
-        game.set_doom_config_path(str(self.folder / "engine.ini"))
+        settings, game = self.settings, vizdoom.DoomGame()
+        game.set_doom_config_path(str(self.folder / f"engine-{seat}.ini"))  # else settings of earlier runs come back
         game.set_doom_scenario_path(str(self._scenario(Path(vizdoom.scenarios_path))))
         game.set_doom_map(settings.map_name)
-        role = _GUEST if settings.seat else _HOST
-        for arguments in (role, _EVERYONE, settings.arguments):
+        for arguments in (_GUEST if seat else _HOST, _EVERYONE, settings.arguments):
             game.add_game_args(
                 arguments.format(
                     num_seats=settings.num_seats,
-                    seat=settings.seat,
+                    seat=seat,
                     port=port,
                     netmode=settings.netmode,
                     turn=settings.turn_units,
-                    colour=_COLOURS[settings.seat],
+                    colour=_COLOURS[seat],
                 )
             )
         game.set_mode(vizdoom.Mode.PLAYER)
@@ -212,26 +234,10 @@ class _Seat:
         game.set_available_buttons([getattr(vizdoom.Button, name) for name in settings.buttons])
         game.set_available_game_variables([getattr(vizdoom.GameVariable, name) for name in _VARIABLES])
         game.set_seed(seed)
-        game.init()
-        return self._view()
+        return game
 
-    def step(self, held: npt.NDArray[np.uint8], num_tics: int) -> SeatView:
-        """Lets the world stand until the keys `[k]` have arrived, and move for `num_tics` with them held."""
-        standing = _STANDING_TICS[self.settings.netmode]
-        self.game.set_action(held.astype(float).tolist())
-        for tic in range(standing + num_tics):
-            self.barrier.wait(self.settings.seconds)  # nobody runs ahead
-            if self.settings.seat == 0 and tic in (0, standing):
-                self.game.send_game_command("pause")  # stops the world, or lets it go on
-            self.game.advance_action(1, tic == standing + num_tics - 1)
-        return self._view()
-
-    def close(self) -> None:
-        if self.game is not None:
-            self.game.close()
-
-    def _view(self) -> SeatView:
-        state, size = self.game.get_state(), (self.settings.width, self.settings.height)
+    def _view(self, game: Any) -> SeatView:
+        state, size = game.get_state(), (self.settings.width, self.settings.height)
         screen = state.screen_buffer
         scale = np.array(size) / (screen.shape[1], screen.shape[0])
         players = [
@@ -251,7 +257,7 @@ class _Seat:
             if label.object_name == _LIVING_PLAYER
         ]
         return SeatView(
-            tic=self.game.get_episode_time(),
+            tic=game.get_episode_time(),
             frame=cv2.resize(screen, size, interpolation=cv2.INTER_AREA),
             variables=dict(zip(_VARIABLES, map(float, state.game_variables), strict=True)),
             players=np.array(players, np.float64).reshape(-1, 3),
