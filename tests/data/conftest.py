@@ -1,0 +1,3 @@
+"""Torchvision is prepared before a test file imports Lightning."""
+
+import gamegen_x  # noqa: F401
