@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import functools
 import os
 import re
@@ -27,6 +28,8 @@ CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 USER_MISTAKE = 2  # exit status
 INTERRUPTED = 130
 SHOW_EVERYTHING = "HYDRA_FULL_ERROR"
+SHORT_MESSAGES = "GAMEGEN_X_SHORT_MESSAGES"
+FILE_MISTAKES = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
 MAX_SHOWN = 6  # mistakes, or known names, in one message
 _REFERENCE = re.compile(r"\$\{([^${}:]+)\}")
 
@@ -50,8 +53,9 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], None]], Ca
 
         @functools.wraps(main)
         def run() -> None:
-            if os.environ.get(SHOW_EVERYTHING) != "1":
+            if os.environ.get(SHOW_EVERYTHING) != "1" or os.environ.get(SHORT_MESSAGES) == "1":
                 os.environ[SHOW_EVERYTHING] = "1"  # Hydra then raises, and the message is ours
+                os.environ[SHORT_MESSAGES] = "1"  # so do the processes that this one starts
                 with _mistakes_in_one_message(config_name):
                     hydra.main(config_path=str(CONFIGS), config_name=config_name, version_base="1.3")(checked)()
             else:
@@ -78,7 +82,7 @@ def _mistakes_in_one_message(config_name: str) -> Iterator[None]:
     except KeyboardInterrupt:
         _end_interrupted()
     except SystemExit as end:
-        if isinstance(end.__context__, KeyboardInterrupt):  # Lightning ends its own loop so
+        if isinstance(end.__context__, KeyboardInterrupt) and end.code != INTERRUPTED:  # Lightning ends its loop so
             _end_interrupted()
         raise
     except OverrideParseException as mistake:
@@ -87,8 +91,12 @@ def _mistakes_in_one_message(config_name: str) -> Iterator[None]:
         _end_with(_explain(mistake, config_name))
     except (OmegaConfBaseException, yaml.YAMLError) as mistake:
         _end_with(_one_line(str(mistake)))
-    except (ValueError, FileNotFoundError) as mistake:
+    except (ValueError, *FILE_MISTAKES) as mistake:
         _end_with(str(mistake))
+    except OSError as mistake:
+        if mistake.errno != errno.ENOSPC:
+            raise
+        _end_with(f"{mistake}; what was finished is kept: make room and run the same command again")
 
 
 def build(node: DictConfig, **kwargs: Any) -> Any:
@@ -115,8 +123,9 @@ def check(cfg: DictConfig) -> None:
     """
     raw = OmegaConf.to_container(cfg, resolve=False)
     mistakes = [f"{key} is missing; give it a value: {key}=..." for key in _missing(raw, "")]
+    is_complete = not mistakes
     mistakes += _stray_mistakes(cfg)
-    if not mistakes:
+    if is_complete:
         resolved = OmegaConf.to_container(cfg, resolve=True)
         mistakes += _target_mistakes(resolved, "", frozenset(_references(raw, ())))
     if len(mistakes) == 1:
@@ -262,7 +271,7 @@ def _explain_build(mistake: InstantiationException) -> str:
     where = f"{key[1]}: " if key else ""
     if isinstance(cause, InstantiationException):
         return _explain_build(cause)
-    if isinstance(cause, ValueError | FileNotFoundError):
+    if isinstance(cause, (ValueError, *FILE_MISTAKES)):
         return _one_line(f"{where}{cause}")
     if isinstance(cause, TypeError) and "argument" in str(cause) and "__init__" in str(cause):
         return _one_line(f"{where}{cause}")
