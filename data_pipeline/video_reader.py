@@ -78,6 +78,13 @@ class VideoReader(ABC):
             yield last
             shown += 1
 
+    def _covering(self, height: int, width: int) -> tuple[int, int]:
+        """The smallest size of the source's shape that covers the wanted one; never larger than the source."""
+        if self.height is None or self.width is None:
+            return height, width
+        scale = min(height / self.height, width / self.width)
+        return (round(height / scale), round(width / scale)) if scale > 1 else (height, width)
+
     def _fit(self, frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """The largest centred cut of the wanted aspect ratio, resized by area (up: by cubic)."""
         height, width = frame.shape[:2]
@@ -111,12 +118,13 @@ class PyAVReader(VideoReader):
 
     def _timed_frames(self, path: Path) -> Iterator[tuple[float, npt.NDArray[np.uint8]]]:
         import av
+        from av.video.reformatter import Interpolation, VideoReformatter
 
         with _open_av(path) as container:
             stream = container.streams.video[0]
             stream.codec_context.thread_count = self.num_threads
             fps = float(stream.average_rate or stream.guessed_rate or 0)
-            reformatter = av.video.reformatter.VideoReformatter()
+            reformatter = VideoReformatter()
             first: float | None = None
             index = 0
             try:
@@ -127,8 +135,11 @@ class PyAVReader(VideoReader):
                     first = time if first is None else first
                     index += 1
                     # One thread: at 64x64 more of them cost four times as much
-                    rgb = reformatter.reformat(frame, format="rgb24", threads=1)
-                    yield time - first, rgb.to_ndarray()
+                    height, width = self._covering(frame.height, frame.width)
+                    rgb = reformatter.reformat(
+                        frame, width, height, format="rgb24", interpolation=Interpolation.AREA, threads=1
+                    )
+                    yield time - first, np.asarray(rgb.to_ndarray(), np.uint8)
             except av.error.FFmpegError as mistake:
                 raise DamagedSourceError(
                     "cannot decode", f"{path.name} breaks after frame {index}: {mistake}"
