@@ -30,7 +30,7 @@ def test_every_pipeline_builds(pipeline):
 @pytest.mark.parametrize("part", PARTS)
 def test_every_part_fits_into_the_pipeline(part):
     cfg = composed(
-        f"pipeline={pipeline}",
+        "pipeline=gameplay_videos",
         f"pipeline/{part}",
         *(["pipeline.captioner.model=eyes"] if part == "captioner=endpoint" else []),
     )
