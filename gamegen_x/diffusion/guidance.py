@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from torch import Tensor
 
-Velocity = Callable[[Tensor, Tensor], Tensor]  # latents, time of every frame -> velocity
+from gamegen_x.diffusion.solvers import ScalarVelocity
 
 
-def guided(conditional: Velocity, unconditional: Velocity, scale: float) -> Velocity:
+def guided(conditional: ScalarVelocity, unconditional: ScalarVelocity, scale: float) -> ScalarVelocity:
     """v = v_unconditional + scale (v_conditional - v_unconditional). Scale 1 costs one velocity."""
     if scale == 1:
         return conditional
 
-    def velocity(latents: Tensor, time: Tensor) -> Tensor:
-        without = unconditional(latents, time)
-        return without + scale * (conditional(latents, time) - without)
+    def velocity(latents: Tensor, now: float) -> Tensor:
+        without = unconditional(latents, now)
+        return without + scale * (conditional(latents, now) - without)
 
     return velocity

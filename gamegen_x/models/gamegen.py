@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from gamegen_x.models.instructnet import InstructNet
+from gamegen_x.models.layers.kv_cache import PastFrames
 from gamegen_x.models.layers.modulation import VideoMetadata
 from gamegen_x.models.msdit import MSDiT
 
@@ -36,8 +37,8 @@ class Conditions:
     def without_text(self) -> Conditions:
         return replace(self, text_mask=torch.zeros_like(self.text_mask))
 
-    def frames(self, start: int, stop: int) -> Conditions:
-        """The same conditions for latent frames start to stop (not included)."""
+    def frames(self, start: int, stop: int | None) -> Conditions:
+        """The same conditions for latent frames start to stop (not included), or to the end."""
         return replace(
             self,
             actions=self.actions[:, :, start:stop],
@@ -49,7 +50,8 @@ class Conditions:
 class GameGenX(nn.Module):
     """Predicts the velocity of every player's latents. A single player is the case p = 1.
 
-    Without an InstructNet, or with `is_steered` false, the foundation simply continues the world.
+    Without an InstructNet, or with `is_steered` false, the foundation simply continues the world. A causal model can be
+    shown its context once: `past` keeps what later passes over new frames need of it, with the same result.
     """
 
     def __init__(self, msdit: MSDiT, instructnet: InstructNet | None) -> None:
@@ -63,6 +65,7 @@ class GameGenX(nn.Module):
         time: Float[Tensor, "b p t"],  # 0 = noise, 1 = data; context frames stand at 1
         conditions: Conditions,
         is_steered: bool = True,
+        past: PastFrames | None = None,
     ) -> Float[Tensor, "b p t c h w"]:
         num_players = latents.shape[1]
 
@@ -95,6 +98,7 @@ class GameGenX(nn.Module):
                 each_player(conditions.is_instructed),
                 None if prompt is None else fold(prompt),
                 each_player(conditions.has_prompt),
+                past,
             )
         velocity = msdit.predict(
             tokens,
@@ -104,5 +108,6 @@ class GameGenX(nn.Module):
             each_player(conditions.text_mask),
             size,
             residuals,
+            past,
         )
         return rearrange(velocity, "(b p) ... -> b p ...", p=num_players)

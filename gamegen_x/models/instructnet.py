@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from gamegen_x.models.layers.attention import CrossAttention
+from gamegen_x.models.layers.kv_cache import PastFrames
 from gamegen_x.models.layers.patches import Patchify
 from gamegen_x.models.msdit import Block, MSDiT, norm
 
@@ -151,6 +152,7 @@ class InstructNet(nn.Module):
         is_instructed: Bool[Tensor, "b t"],
         video_prompt: Float[Tensor, "b t c h w"] | None,
         has_prompt: Bool[Tensor, " b"],
+        past: PastFrames | None = None,
     ) -> list[Float[Tensor, "b t n d"]]:
         keys = self.embed_keys(actions, has_actions)
         words = self.embed_text(instruction)
@@ -162,7 +164,7 @@ class InstructNet(nn.Module):
             tokens = each.operation(tokens, keys)
             if each.instruction is not None:
                 tokens = each.instruction(tokens, words, mask, is_instructed)
-            tokens = each.block(tokens, modulation, words, mask)
+            tokens = each.block(tokens, modulation, words, mask, past)
             residuals.append(each.to_residual(tokens))
         return residuals
 

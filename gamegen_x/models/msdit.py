@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from gamegen_x.models.layers.attention import CrossAttention, SelfAttention
+from gamegen_x.models.layers.kv_cache import PastFrames
 from gamegen_x.models.layers.modulation import TIME_SCALE, MetadataEmbedder, ScalarEmbedder, VideoMetadata, modulate
 from gamegen_x.models.layers.patches import Patchify, unpatchify
 from gamegen_x.models.layers.positions import RotaryPositions, picture_positions
@@ -64,20 +65,21 @@ class Block(nn.Module):
         time_modulation: Float[Tensor, "b t 6 d"],
         text: Float[Tensor, "b l d"],
         text_mask: Bool[Tensor, "b l"],
+        past: PastFrames | None = None,
     ) -> Float[Tensor, "b t n d"]:
         modulation = time_modulation + self.modulation_table
         shift_attention, scale_attention, gate_attention, shift_mlp, scale_mlp, gate_mlp = modulation.unbind(dim=2)
         normed = modulate(norm(tokens), shift_attention, scale_attention)
-        tokens = tokens + gate_attention[:, :, None] * self._attend(normed)
+        tokens = tokens + gate_attention[:, :, None] * self._attend(normed, past)
         if self.cross_attention is not None:
             seen = self.cross_attention(rearrange(tokens, "b t n d -> b (t n) d"), text, text_mask)
             tokens = tokens + seen.view_as(tokens)
         return tokens + gate_mlp[:, :, None] * self.mlp(modulate(norm(tokens), shift_mlp, scale_mlp))
 
-    def _attend(self, tokens: Float[Tensor, "b t n d"]) -> Float[Tensor, "b t n d"]:
+    def _attend(self, tokens: Float[Tensor, "b t n d"], past: PastFrames | None) -> Float[Tensor, "b t n d"]:
         b, t, n, _ = tokens.shape
         if self.temporal:
-            mixed = self.attention(rearrange(tokens, "b t n d -> (b n) t d"))
+            mixed = self.attention(rearrange(tokens, "b t n d -> (b n) t d"), past)
             return rearrange(mixed, "(b n) t d -> b t n d", n=n)
         return self.attention(tokens.flatten(0, 1)).view(b, t, n, -1)
 
@@ -112,6 +114,7 @@ class MSDiT(nn.Module):
             raise ValueError(f"out_channels must be at least latent_channels, got {out_channels} < {latent_channels}")
         self.latent_channels = latent_channels
         self.patch = patch
+        self.causal = causal
         self.spatial_factor = spatial_factor
         self.patchify = Patchify(latent_channels, dim, patch)
         self.embed_time = ScalarEmbedder(dim, num_sinusoids)
@@ -160,13 +163,14 @@ class MSDiT(nn.Module):
         text_mask: Bool[Tensor, "b l"],
         size: Sequence[int],  # height and width of the latents
         residuals: Sequence[Float[Tensor, "b t n d"]] = (),
+        past: PastFrames | None = None,
     ) -> Float[Tensor, "b t c h w"]:
         """`forward` from what `embed`, `condition` and `modulation` gave: an InstructNet is shown the same."""
         text, text_mask = self.text_or_null(text, text_mask)
         text = self.embed_text(text)
         after = residual_places(len(residuals), len(self.blocks))
         for i, block in enumerate(self.blocks):
-            tokens = block(tokens, modulation, text, text_mask)
+            tokens = block(tokens, modulation, text, text_mask, past)
             if i in after:
                 tokens = tokens + residuals[after.index(i)]
         shift, scale = (condition[:, :, None] + self.last_table).unbind(dim=2)

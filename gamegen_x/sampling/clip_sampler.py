@@ -11,9 +11,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gamegen_x.diffusion.guidance import guided
-from gamegen_x.diffusion.solvers import SOLVERS, solver_times
+from gamegen_x.diffusion.solvers import SOLVERS, ScalarVelocity, solver_times
 from gamegen_x.models.gamegen import Conditions
 from gamegen_x.models.instructnet import actions_per_latent
+from gamegen_x.models.layers.kv_cache import PastFrames
 from gamegen_x.sampling.networks import Networks
 from gamegen_x.schema.caption import Instruction
 
@@ -112,23 +113,42 @@ class ClipSampler:
         use_instructnet: bool,
     ) -> Float[Tensor, "b p t_new c h w"]:
         """Denoises new latent frames beside clean context, which stands at time 1."""
-        num_new = noise.shape[2]
+        velocity = guided(
+            self._velocity(context, conditions, use_instructnet),
+            self._velocity(context, conditions.without_text(), use_instructnet),
+            self.guidance,
+        )
+        return self.solve(velocity, noise, self.times)
 
-        def velocity_under(conditions: Conditions) -> Callable[[Tensor, Tensor], Tensor]:
-            def velocity(latents: Tensor, time: Tensor) -> Tensor:
-                return self.networks.model(latents, time, conditions, is_steered=use_instructnet)
+    def _velocity(
+        self, context: Float[Tensor, "b p t_context c h w"], conditions: Conditions, use_instructnet: bool
+    ) -> ScalarVelocity:
+        """The velocity of new frames after this context. A causal model looks at the context once, for all steps."""
+        model, num_context = self.networks.model, context.shape[2]
+        past: PastFrames | None = None
 
-            return velocity
+        def cached(latents: Tensor, now: float) -> Tensor:
+            nonlocal past
+            if past is None:
+                past = PastFrames()
+                model(
+                    context,
+                    context.new_ones(context.shape[:3]),
+                    conditions.frames(0, num_context),
+                    use_instructnet,
+                    past,
+                )
+                past.freeze()
+            time = latents.new_full(latents.shape[:3], now)
+            return model(latents, time, conditions.frames(num_context, None), use_instructnet, past)
 
-        velocity = guided(velocity_under(conditions), velocity_under(conditions.without_text()), self.guidance)
-
-        def velocity_of_new(latents: Tensor, now: float) -> Tensor:
+        def whole(latents: Tensor, now: float) -> Tensor:
             everything = torch.cat([context, latents], dim=2)
             time = everything.new_ones(everything.shape[:3])
-            time[:, :, -num_new:] = now
-            return velocity(everything, time)[:, :, -num_new:]
+            time[:, :, num_context:] = now
+            return model(everything, time, conditions, use_instructnet)[:, :, num_context:]
 
-        return self.solve(velocity_of_new, noise, self.times)
+        return cached if model.msdit.causal and num_context else whole
 
     def _context(self, request: SampleRequest) -> Float[Tensor, "b p t c h w"]:
         networks = self.networks

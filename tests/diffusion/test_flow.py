@@ -128,15 +128,15 @@ def test_a_share_outside_its_range_is_refused():
 
 
 def test_guidance_leads_past_the_conditional_and_is_free_at_one():
-    def conditional(latents, time):
+    def conditional(latents, now):
         return latents + 1
 
-    def unconditional(latents, time):
+    def unconditional(latents, now):
         return latents - 1
 
     here = torch.zeros(1)
     assert guided(conditional, unconditional, 1.0) is conditional
-    assert guided(conditional, unconditional, 3.0)(here, here) == 5
+    assert guided(conditional, unconditional, 3.0)(here, 0.0) == 5
 
 
 def test_solver_times_run_from_zero_to_one():

@@ -3,6 +3,7 @@ import torch
 
 from gamegen_x.models.gamegen import Conditions, GameGenX
 from gamegen_x.models.instructnet import InstructNet, actions_per_latent
+from gamegen_x.models.layers.kv_cache import PastFrames
 from gamegen_x.models.msdit import MSDiT, residual_places
 
 NUM_KEYS = 3
@@ -125,6 +126,22 @@ def test_an_instruction_reaches_only_the_frames_that_it_holds_for():
     moved = (model(latents, time, silent) - model(latents, time, told)).abs().flatten(3).amax(-1)
     assert (moved[:, :, 0] == 0).all()
     assert (moved[:, :, 1:] > 0).all()
+
+
+@pytest.mark.parametrize("num_context", [1, 3, 4])
+def test_a_context_seen_once_gives_what_the_whole_window_gives(num_context):
+    model = stir(GameGenX(small_msdit(), small_instructnet()))
+    latents, time = some_latents(t=5)
+    time[:, :, :num_context] = 1
+    conditions = some_conditions(t=5)
+    whole = model(latents, time, conditions)[:, :, num_context:]
+    past = PastFrames()
+    model(latents[:, :, :num_context], time[:, :, :num_context], conditions.frames(0, num_context), True, past)
+    past.freeze()
+    for _ in range(2):  # any number of passes
+        new = slice(num_context, None)
+        cached = model(latents[:, :, new], time[:, :, new], conditions.frames(num_context, None), True, past)
+        assert torch.allclose(cached, whole, atol=1e-5)
 
 
 def test_players_are_independent_rows_of_one_batch():

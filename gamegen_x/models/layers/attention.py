@@ -8,10 +8,13 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from gamegen_x.models.layers.kv_cache import PastFrames
 from gamegen_x.models.layers.positions import RotaryPositions, rotate
+from gamegen_x.models.layers.short_attention import ShortAttention
 
 # Up to this many keys, two matrix products beat the fused kernel on a CPU (measured: 1.3x of a whole training step).
-MAX_KEYS_FOR_EXPLICIT_ATTENTION = 128
+MAX_KEYS_FOR_SHORT_ATTENTION = 128
+NORM_EPS = 1e-6
 
 
 class HeadNorm(nn.Module):
@@ -21,8 +24,8 @@ class HeadNorm(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(head_dim))
 
-    def forward(self, heads: Float[Tensor, "s e n d"]) -> Float[Tensor, "s e n d"]:
-        return F.rms_norm(heads, self.weight.shape, eps=1e-6) * self.weight.to(heads.dtype)
+    def forward(self, heads: Float[Tensor, "s n e d"]) -> Float[Tensor, "s n e d"]:
+        return F.rms_norm(heads, self.weight.shape, eps=NORM_EPS) * self.weight.to(heads.dtype)
 
 
 class SelfAttention(nn.Module):
@@ -40,20 +43,20 @@ class SelfAttention(nn.Module):
         self.key_norm = HeadNorm(dim // num_heads)
         self.out = nn.Linear(dim, dim)
 
-    def forward(self, tokens: Float[Tensor, "s n d"]) -> Float[Tensor, "s n d"]:
-        query, key, value = rearrange(self.qkv(tokens), "s n (three e d) -> three s e n d", three=3, e=self.num_heads)
-        query, key = self.query_norm(query), self.key_norm(key)
-        if self.rotary is not None:
-            angles = self.rotary(tokens.shape[1])
-            query, key = rotate(query, angles), rotate(key, angles)
+    def forward(self, tokens: Float[Tensor, "s n d"], past: PastFrames | None = None) -> Float[Tensor, "s n d"]:
+        query, key, value = rearrange(self.qkv(tokens), "s n (three e d) -> three s n e d", three=3, e=self.num_heads)
+        if past is not None:
+            key, value = past.with_past(key, value)
+        angles = None if self.rotary is None else self.rotary(key.shape[1])
         mask = None
         if self.causal:
-            mask = torch.ones(tokens.shape[1], tokens.shape[1], dtype=torch.bool, device=tokens.device).tril()
-        return self.out(rearrange(attend(query, key, value, mask), "s e n d -> s n (e d)"))
+            mask = torch.ones(key.shape[1], key.shape[1], dtype=torch.bool, device=tokens.device).tril()
+            mask = mask[-tokens.shape[1] :]  # new frames are the last
+        return self.out(attend(query, key, value, self.query_norm, self.key_norm, angles, mask).flatten(2))
 
 
 class CrossAttention(nn.Module):
-    """Tokens look at a second sequence, such as text.."""
+    """Tokens look at a second sequence, such as text."""
 
     def __init__(self, dim: int, num_heads: int) -> None:
         super().__init__()
@@ -67,23 +70,29 @@ class CrossAttention(nn.Module):
     def forward(
         self, tokens: Float[Tensor, "s n d"], others: Float[Tensor, "s l d"], mask: Bool[Tensor, "s l"]
     ) -> Float[Tensor, "s n d"]:
-        query = rearrange(self.query(tokens), "s n (e d) -> s e n d", e=self.num_heads)
-        key, value = rearrange(self.key_value(others), "s l (two e d) -> two s e l d", two=2, e=self.num_heads)
-        query, key = self.query_norm(query), self.key_norm(key)
-        seen = attend(query, key, value, mask[:, None, None, :])
-        return self.out(rearrange(seen, "s e n d -> s n (e d)"))
+        query = rearrange(self.query(tokens), "s n (e d) -> s n e d", e=self.num_heads)
+        key, value = rearrange(self.key_value(others), "s l (two e d) -> two s l e d", two=2, e=self.num_heads)
+        seen = attend(query, key, value, self.query_norm, self.key_norm, None, mask[:, None, None, :])
+        return self.out(seen.flatten(2))
 
 
 def attend(
-    query: Float[Tensor, "s e n d"],
-    key: Float[Tensor, "s e m d"],
-    value: Float[Tensor, "s e m d"],
+    query: Float[Tensor, "s n e d"],
+    key: Float[Tensor, "s m e d"],
+    value: Float[Tensor, "s m e d"],
+    query_norm: HeadNorm,
+    key_norm: HeadNorm,
+    angles: Float[Tensor, "m half"] | None,  # of rotary positions; queries stand at the last n
     mask: Bool[Tensor, "..."] | None,  # true where a key may be seen
-) -> Float[Tensor, "s e n d"]:
-    """softmax(q k^T / sqrt(d)) v, by whichever way is faster on this device."""
-    if query.device.type != "cpu" or key.shape[-2] > MAX_KEYS_FOR_EXPLICIT_ATTENTION:
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
-    if mask is not None:
-        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-    return scores.softmax(dim=-1).to(value.dtype) @ value
+) -> Float[Tensor, "s n e d"]:
+    """softmax(q k^T / sqrt(d)) v of normed, then rotated queries and keys, by the way that is faster on this device."""
+    if query.device.type == "cpu" and key.shape[1] <= MAX_KEYS_FOR_SHORT_ATTENTION:
+        query_gain: Tensor | None = query_norm.weight
+        key_gain: Tensor = key_norm.weight
+        if angles is None:  # a product is all that they are then
+            query_gain, key_gain = None, query_gain * key_gain
+        return ShortAttention.apply(query, key, value, query_gain, key_gain, angles, mask, NORM_EPS)
+    query, key, value = (heads.transpose(1, 2) for heads in (query_norm(query), key_norm(key), value))
+    if angles is not None:
+        query, key = rotate(query, angles[-query.shape[-2] :]), rotate(key, angles)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask).transpose(1, 2)

@@ -56,6 +56,7 @@ class RotaryPositions(nn.Module):
 
 def rotate(features: Float[Tensor, "s e n d"], angles: Float[Tensor, "n half"]) -> Float[Tensor, "s e n d"]:
     """Turns each pair (i, i + half) by its angle: products of rotated vectors depend on their distance only."""
-    cos, sin = angles.cos().to(features.dtype), angles.sin().to(features.dtype)
-    first, second = features.chunk(2, dim=-1)
-    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
+    cos, sin = angles.cos(), angles.sin()
+    by_itself, by_partner = torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1)
+    partner = features.roll(features.shape[-1] // 2, dims=-1)
+    return torch.addcmul(features * by_itself.to(features.dtype), partner, by_partner.to(features.dtype))
