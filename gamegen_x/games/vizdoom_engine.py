@@ -14,7 +14,7 @@ import signal
 import tempfile
 import traceback
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -35,11 +35,12 @@ _EVERYONE = (
     "+name P{seat} +colorset {colour}"
 )
 _COLOURS = (3, 7, 0, 4, 2, 1, 5, 6)  # Doom's numbers for the seats' armours: red, light blue, green, light grey, ...
-# Two engines let the host order all keys, and can be driven one after the other, because the guest sends its keys a tic
-# ahead. Their game is fast and can be repeated to the bit. With more of them that mode waits for ever: the clock that
-# would make the host send again is ours. They send to each other, then, all at once, and are now and then some tics
-# ahead with their keys.
+# Two engines let the host order all keys. Their game is fast and can be repeated to the bit. They are driven one after
+# the other, because the guest sends its keys a tic ahead; at the first tic it may not yet: then it moves beside the
+# host after a moment. With more engines that mode waits for ever: the clock that would make the host send again is
+# ours. They send to each other, then, all at once, and are now and then some tics ahead with their keys.
 _HOST_ORDERS, _EACH_SENDS = 1, 0
+_HEAD_START = 1.0  # seconds that the host gets at most
 _STANDING_TICS = {_HOST_ORDERS: 1, _EACH_SENDS: 4}
 _VARIABLES = (
     *(f"{name}_{axis}" for name in ("POSITION", "VELOCITY") for axis in "XYZ"),
@@ -199,11 +200,13 @@ class _Seats:
 
     def _advance(self, is_last: bool) -> None:
         """Moves every engine by one tic; only after the last one it draws."""
-        if self.settings.netmode == _HOST_ORDERS:
-            for game in self.games:
-                game.advance_action(1, is_last)
-        else:
-            list(self.threads.map(lambda game: game.advance_action(1, is_last), self.games))
+        moves: list[Future[None]] = []
+        for game in self.games:
+            moves.append(self.threads.submit(game.advance_action, 1, is_last))
+            if self.settings.netmode == _HOST_ORDERS:
+                wait(moves, _HEAD_START)  # so that engines do not spin while they wait for each other
+        for move in moves:
+            move.result()
 
     def _engine(self, seat: int, seed: int, port: int) -> Any:
         import vizdoom
