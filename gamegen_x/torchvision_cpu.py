@@ -26,7 +26,10 @@ class TorchvisionCpuFinder(MetaPathFinder):
         self.declared: list[Any] = []  # a torch library lives as long as someone holds it
 
     def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+        self,
+        fullname: str,
+        path: Sequence[str] | None,  # noqa: ARG002 (the protocol)
+        target: ModuleType | None = None,  # noqa: ARG002 (the protocol)
     ) -> ModuleSpec | None:
         if fullname == "torchvision" and not self.has_prepared:
             self.has_prepared = True
