@@ -1,4 +1,4 @@
-"""GameGen-X. Importing it does one thing: it lets torchvision load beside a CPU-only torch (gamegen_x.torchvision_cpu)."""
+"""GameGen-X. Importing it does one thing: it lets torchvision load beside a CPU-only torch."""
 
 from gamegen_x.torchvision_cpu import install
 

@@ -87,11 +87,10 @@ def attend(
 ) -> Float[Tensor, "s n e d"]:
     """softmax(q k^T / sqrt(d)) v of normed, then rotated queries and keys, by the way that is faster on this device."""
     if query.device.type == "cpu" and key.shape[1] <= MAX_KEYS_FOR_SHORT_ATTENTION:
-        query_gain: Tensor | None = query_norm.weight
-        key_gain: Tensor = key_norm.weight
+        gains: tuple[Tensor | None, Tensor] = (query_norm.weight, key_norm.weight)
         if angles is None:  # a product is all that they are then
-            query_gain, key_gain = None, query_gain * key_gain
-        return ShortAttention.apply(query, key, value, query_gain, key_gain, angles, mask, NORM_EPS)
+            gains = (None, query_norm.weight * key_norm.weight)
+        return ShortAttention.apply(query, key, value, *gains, angles, mask, NORM_EPS)
     query, key, value = (heads.transpose(1, 2) for heads in (query_norm(query), key_norm(key), value))
     if angles is not None:
         query, key = rotate(query, angles[-query.shape[-2] :]), rotate(key, angles)

@@ -20,7 +20,7 @@ class ShortAttention(torch.autograd.Function):
     """softmax(z) v with z_ij = rotated(q_i gain_q) . rotated(k_j gain_k) / (rms(q_i) rms(k_j) sqrt(d))."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         query: Float[Tensor, "s n e d"],
         key: Float[Tensor, "s m e d"],
@@ -58,7 +58,7 @@ class ShortAttention(torch.autograd.Function):
         return (shares @ value).transpose(1, 2)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Float[Tensor, "s n e d"]) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Float[Tensor, "s n e d"]) -> tuple[Tensor | None, ...]:
         (
             query, key, value, turned_query, turned_key, query_gain, key_gain, angles,
             by_query, by_key, scale, scores, shares,
