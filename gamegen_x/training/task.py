@@ -144,7 +144,7 @@ class Task(L.LightningModule):
 def aligned(batch: Batch) -> Batch:
     """The batch, with every tensor at an address that torch would choose.
 
-    Matrix products of CPUs may differ in their last bit with the address of their operands; numpy chooses looser ones.
+    Products of matrices may differ in their last bit with the address of the operands (MKL says so); numpy aligns less.
     """
     moved: dict[str, Any] = {
         field.name: value.clone()

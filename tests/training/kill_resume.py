@@ -154,11 +154,15 @@ def main() -> None:
     options = parser.parse_args()
     import torch
 
+    from gamegen_x.config import build
+    from gamegen_x.training import instruct_task, pretrain_task, vae_task  # noqa: F401  (for all forks at once)
+
     torch.set_num_threads(1)
     folder = Path(tempfile.mkdtemp(prefix="kill-resume-"))
     rng = random.Random(options.seed)
     told: dict[str, object] = {}
     weights: Path | None = None
+    build(configure(folder, "pretrain", "", None, resume=False).text_encoder)
     for stage in STAGES:
         if options.task in (stage, "all"):
             told[stage] = disturb(folder, stage, options.times, weights, rng)

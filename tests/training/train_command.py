@@ -32,7 +32,7 @@ SMALLEST = [
     "trainer.limit_val_batches=1",
     "callbacks.preview=null",
 ]
-WITHOUT_WEIGHTS = ["data.content=frames", "task.latent_scale=1", "task.latent_shift=0"]
+WITHOUT_WEIGHTS = ["data.content=frames", "task.latent_scale=1.0", "task.latent_shift=0.0"]
 
 
 def command(output: Path, cache: Path, *overrides: str) -> list[str]:

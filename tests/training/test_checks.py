@@ -1,0 +1,105 @@
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from gamegen_x.config import to_dict
+from gamegen_x.training.checks import check_run, differences
+from tests.training.small_run import configure
+
+
+def weights_folder(tmp_path, cfg, names=("vae",), **changed):
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    networks = {name: to_dict(cfg[name]) | changed for name in names}
+    for name in names:
+        save_file({"x": torch.zeros(10)}, folder / f"{name}.safetensors")
+    (folder / "config.json").write_text(json.dumps({"format": 1, "kind": "base", "networks": networks}))
+    return folder
+
+
+def test_a_stage_that_stands_on_another_asks_for_its_weights(tmp_path):
+    with pytest.raises(ValueError, match=r"weights=outputs/snowglobe_vae/weights"):
+        check_run(configure(tmp_path, "task=pretrain"))
+    with pytest.raises(ValueError, match=r"weights=outputs/snowglobe_pretrain/weights"):
+        check_run(configure(tmp_path, "task=instruct"))
+
+
+def test_weights_of_another_preset_are_told_apart_by_what_differs(tmp_path):
+    cfg = configure(tmp_path, "task=pretrain")
+    folder = weights_folder(tmp_path, cfg, latent_channels=99)
+    cfg.weights = str(folder)
+    with pytest.raises(ValueError, match=r"vae of another preset: latent_channels is 99, 4.*vae=<preset>"):
+        check_run(cfg)
+
+
+def test_weights_that_lack_a_stage_are_refused(tmp_path):
+    cfg = configure(tmp_path, "task=instruct")
+    cfg.weights = str(weights_folder(tmp_path, cfg))
+    with pytest.raises(ValueError, match=r"stands on \['text_encoder', 'msdit'\]"):
+        check_run(cfg)
+
+
+def test_fitting_weights_pass(tmp_path):
+    cfg = configure(tmp_path, "task=pretrain")
+    cfg.weights = str(weights_folder(tmp_path, cfg))
+    check_run(cfg)
+
+
+@pytest.mark.parametrize("damage", ["pickle", "short", "gone"])
+def test_a_damaged_weights_file_is_refused_before_anything_is_built(tmp_path, damage):
+    cfg = configure(tmp_path, "task=pretrain")
+    folder = weights_folder(tmp_path, cfg)
+    file = folder / "vae.safetensors"
+    if damage == "pickle":
+        torch.save({"x": torch.zeros(3)}, file)
+    elif damage == "short":
+        file.write_bytes(file.read_bytes()[:-8])
+    else:
+        file.unlink()
+    cfg.weights = str(folder)
+    message = {"pickle": "pickles are never read", "short": "cut short", "gone": "no file"}[damage]
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        check_run(cfg)
+
+
+@pytest.mark.parametrize(
+    ("made", "message"), [("file", "is a file"), ("empty", "no config.json"), (None, "no weights")]
+)
+def test_what_is_no_weights_folder_is_refused(tmp_path, made, message):
+    path = tmp_path / "w"
+    if made == "file":
+        path.write_bytes(b"x")
+    elif made == "empty":
+        path.mkdir()
+    cfg = configure(tmp_path, "task=pretrain")
+    cfg.weights = str(path)
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        check_run(cfg)
+
+
+def test_a_run_never_writes_over_another(tmp_path):
+    cfg = configure(tmp_path)
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    check_run(cfg)
+    (tmp_path / "run" / "checkpoints" / "step-00000001").touch()
+    with pytest.raises(ValueError, match="resume=true"):
+        check_run(cfg)
+
+
+def test_there_must_be_something_to_resume(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no run in"):
+        check_run(configure(tmp_path, "resume=true"))
+
+
+def test_muon_is_refused_where_zero_would_cut_matrices_to_pieces(tmp_path):
+    with pytest.raises(ValueError, match="optimizer=adamw"):
+        check_run(configure(tmp_path, "trainer=deepspeed_zero2"))
+    check_run(configure(tmp_path, "trainer=deepspeed_zero2", "optimizer=adamw"))
+
+
+def test_differences_name_the_place():
+    theirs = {"a": 1, "stages": [{"x": 1}, {"x": 2}], "gone": 1}
+    mine = {"a": 1, "stages": [{"x": 1}, {"x": 3}]}
+    assert differences(theirs, mine) == ["gone is 1, None", "stages[1].x is 2, 3"]
