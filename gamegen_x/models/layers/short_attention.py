@@ -1,8 +1,8 @@
-"""Attention over few tokens, as training on a CPU wants it: matrix products and a backward pass written by hand.
+"""Attention over few tokens, for CPUs: matrix products, and a backward pass written by hand.
 
-For sequences of a few dozen tokens the products are small and memory traffic is what costs: norms, copies and the
-gradients of both. Here the norms' divisors scale the few scores instead of the many features, which a rotation allows
-because it keeps lengths, and gradients are laid out as the products want them.
+Over a few dozen tokens the products are small, and what costs is memory: norms, copies, and the gradients of both. So
+the norms' divisors scale the few scores and not the many features, which rotations allow because they keep lengths,
+and gradients are made in the layout that the products want.
 """
 
 from __future__ import annotations
@@ -17,7 +17,11 @@ from gamegen_x.models.layers.positions import rotate
 
 
 class ShortAttention(torch.autograd.Function):
-    """softmax(z) v with z_ij = rotated(q_i gain_q) . rotated(k_j gain_k) / (rms(q_i) rms(k_j) sqrt(d))."""
+    """softmax(z) v, with z_ij = turned(q_i gain_q) . turned(k_j gain_k) / (rms(q_i) rms(k_j) sqrt(d)).
+
+    Without angles nothing is turned, and without a gain of the queries theirs is 1. Scores are softmaxed in float32.
+    Has no second derivative.
+    """
 
     @staticmethod
     def forward(
@@ -32,63 +36,50 @@ class ShortAttention(torch.autograd.Function):
         eps: float,
     ) -> Float[Tensor, "s n e d"]:
         query, key, value = (heads.transpose(1, 2).contiguous() for heads in (query, key, value))
-        by_query, by_key = _inverse_rms(query, eps), _inverse_rms(key, eps)
-        turned_query, turned_key = _turn(query, query_gain, of_queries(angles, query)), _turn(key, key_gain, angles)
-        scale = (by_query * query.shape[-1] ** -0.5)[..., None] * by_key[..., None, :]
-        scores = (turned_query @ turned_key.mT).float() * scale
+        per_query, per_key = _inverse_rms(query, eps), _inverse_rms(key, eps)
+        scale = (per_query * query.shape[-1] ** -0.5)[..., None] * per_key[..., None, :]
+        turned_query = _turn(query, query_gain, _of_last(angles, query))
+        turned_key = _turn(key, key_gain, angles)
+        scores = (turned_query @ turned_key.mT).to(scale.dtype) * scale
         seen = scores if mask is None else scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-        # By hand: the fused softmax takes rows shorter than a vector register number by number.
+        # Not torch.softmax: it takes rows shorter than a vector register one number at a time.
         shares = (seen - seen.amax(dim=-1, keepdim=True)).exp_()
         shares = shares.div_(shares.sum(dim=-1, keepdim=True)).to(value.dtype)
-        ctx.save_for_backward(
-            query,
-            key,
-            value,
-            turned_query,
-            turned_key,
-            query_gain,
-            key_gain,
-            angles,
-            by_query,
-            by_key,
-            scale,
-            scores,
-            shares,
-        )
+        between = (turned_query, turned_key, per_query, per_key, scale, scores, shares)
+        ctx.save_for_backward(query, key, value, query_gain, key_gain, angles, *between)
         return (shares @ value).transpose(1, 2)
 
     @staticmethod
     def backward(ctx: Any, gradient: Float[Tensor, "s n e d"]) -> tuple[Tensor | None, ...]:
-        (
-            query, key, value, turned_query, turned_key, query_gain, key_gain, angles,
-            by_query, by_key, scale, scores, shares,
-        ) = ctx.saved_tensors  # fmt: skip
+        query, key, value, query_gain, key_gain, angles, *between = ctx.saved_tensors
+        turned_query, turned_key, per_query, per_key, scale, scores, shares = between
         gradient = gradient.transpose(1, 2).contiguous()
-        for_value = shares.mT @ gradient
-        for_shares = (gradient @ value.mT).float()
-        shares = shares.float()
-        for_scores = shares * (for_shares - (for_shares * shares).sum(dim=-1, keepdim=True))
-        through_norms = for_scores * scores
-        for_products = (for_scores * scale).to(query.dtype)
-        for_query, for_query_gain = _turn_back(for_products @ turned_key, query, query_gain, of_queries(angles, query))
-        for_key, for_key_gain = _turn_back(for_products.mT @ turned_query, key, key_gain, angles)
-        dim = query.shape[-1]
-        by_query = (through_norms.sum(dim=-1) * by_query.square() / -dim).to(query.dtype)
-        by_key = (through_norms.sum(dim=-2) * by_key.square() / -dim).to(key.dtype)
-        for_query = torch.addcmul(for_query, query, by_query[..., None])
-        for_key = torch.addcmul(for_key, key, by_key[..., None])
-        for_query, for_key, for_value = (each.transpose(1, 2) for each in (for_query, for_key, for_value))
-        return for_query, for_key, for_value, for_query_gain, for_key_gain, None, None, None
-
-
-def of_queries(angles: Tensor | None, query: Float[Tensor, "s e n d"]) -> Tensor | None:
-    """The angles of the last positions: with past keys there are more keys than queries."""
-    return None if angles is None else angles[-query.shape[-2] :]
+        of_value = shares.mT @ gradient
+        of_shares, shares = (gradient @ value.mT).to(scores.dtype), shares.to(scores.dtype)
+        of_scores = shares * (of_shares - (of_shares * shares).sum(dim=-1, keepdim=True))
+        of_products = (of_scores * scale).to(query.dtype)
+        of_query, of_query_gain = _turn_back(of_products @ turned_key, query, query_gain, _of_last(angles, query))
+        of_key, of_key_gain = _turn_back(of_products.mT @ turned_query, key, key_gain, angles)
+        # d(1 / rms(x)) / dx = -x / (d rms(x)^3), and a score is proportional to 1 / rms.
+        through_norms = of_scores * scores / -query.shape[-1]
+        query_share = through_norms.sum(dim=-1) * per_query.square()
+        key_share = through_norms.sum(dim=-2) * per_key.square()
+        of_query = torch.addcmul(of_query, query, query_share[..., None].to(query.dtype))
+        of_key = torch.addcmul(of_key, key, key_share[..., None].to(key.dtype))
+        heads = (of_query.transpose(1, 2), of_key.transpose(1, 2), of_value.transpose(1, 2))
+        return *heads, of_query_gain, of_key_gain, None, None, None
 
 
 def _inverse_rms(features: Float[Tensor, "*any d"], eps: float) -> Float[Tensor, "*any"]:
-    length = torch.linalg.vector_norm(features, dim=-1, dtype=torch.float32)
+    """1 / sqrt(mean square + eps) over the last axis, in float32 or better."""
+    precise = torch.promote_types(features.dtype, torch.float32)
+    length = torch.linalg.vector_norm(features, dim=-1, dtype=precise)
     return (length.square() / features.shape[-1] + eps).rsqrt()
+
+
+def _of_last(angles: Tensor | None, query: Float[Tensor, "s e n d"]) -> Tensor | None:
+    """The angles of the queries: with keys of the past there are more keys than queries."""
+    return None if angles is None else angles[-query.shape[-2] :]
 
 
 def _turn(features: Tensor, gain: Tensor | None, angles: Tensor | None) -> Tensor:
@@ -99,7 +90,7 @@ def _turn(features: Tensor, gain: Tensor | None, angles: Tensor | None) -> Tenso
 def _turn_back(
     gradient: Tensor, features: Tensor, gain: Tensor | None, angles: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
-    """The gradients of `_turn`: for its features and for its gain."""
+    """The gradients of `_turn`'s features and gain."""
     back = gradient if angles is None else rotate(gradient, -angles)
     if gain is None:
         return back, None
