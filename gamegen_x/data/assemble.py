@@ -43,7 +43,6 @@ class Row:
 
     index: int  # of the record
     views: Sequence[int]
-    start: int  # row
     rows: Int[np.ndarray, " row"]
     instruction: SpokenInstruction
     video: UInt8[np.ndarray, "p t_video h_video w_video 3"] | None
@@ -115,7 +114,7 @@ class Assembler:
             latents = _latent_window(cache, index, views, start, shape)
         prompt, prompt_latents = self._prompt(shape, index, views, shown, start, draws)
         instruction = instruction_in_force(rows, start, header.instructions, shape.rules)
-        return Row(index, views, start, shown, instruction, video, latents, prompt, prompt_latents)
+        return Row(index, views, shown, instruction, video, latents, prompt, prompt_latents)
 
     def _prompt(
         self, shape: Shape, index: int, views: Sequence[int], shown: Int[np.ndarray, " row"], start: int, draws: Draws

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -56,7 +58,7 @@ def with_size_of(bucket: Bucket, headers: Sequence[RecordHeader]) -> Bucket:
     if bucket.height is not None or not headers:
         return bucket
     sizes = [(header.height, header.width) for header in headers]
-    height, width = max(sorted(set(sizes)), key=sizes.count)
+    (height, width), _ = max(sorted(Counter(sizes).items()), key=lambda item: item[1])
     return Bucket(height, width, bucket.num_frames, bucket.share, bucket.batch_size)
 
 
@@ -69,7 +71,7 @@ def assign_records(
     settled by their keys and the seed, never by the order of files.
     """
     choices = {index: [name for name, bucket in buckets.items() if bucket.fits(h)] for index, h in enumerate(headers)}
-    order = sorted(choices, key=lambda i: (len(choices[i]), mix(seed, *headers[i].key.encode())))
+    order = sorted(choices, key=lambda i: (len(choices[i]), mix(seed, _number_of(headers[i].key))))
     assigned: dict[str, list[int]] = {name: [] for name in buckets}
     for index in order:
         if choices[index]:
@@ -80,24 +82,8 @@ def assign_records(
     return assigned, [index for index, names in choices.items() if not names]
 
 
-def check_buckets(
-    assigned: Mapping[str, Sequence[int]],
-    buckets: Mapping[str, Bucket],
-    world_size: int,
-    headers: Sequence[RecordHeader],
-) -> None:
-    """Raises ValueError if a bucket cannot fill one batch on every rank, with what the data holds instead."""
-    for name, bucket in buckets.items():
-        needed = bucket.batch_size * world_size
-        if len(assigned[name]) < needed:
-            largest = max(((h.height, h.width) for h in headers), default=(0, 0))
-            longest = max((h.num_frames for h in headers), default=0)
-            raise ValueError(
-                f"bucket {name!r} ({bucket.height}x{bucket.width}, {bucket.num_frames} frames) needs {needed} samples "
-                f"to fill one batch of {bucket.batch_size} on {world_size} rank(s), got {len(assigned[name])} of "
-                f"{len(headers)} (largest {largest[0]}x{largest[1]}, longest {longest} frames). "
-                "Use a smaller data.batch_size, fewer or smaller buckets, or more data"
-            )
+def _number_of(key: str) -> int:
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big")
 
 
 @dataclass(frozen=True)
@@ -145,10 +131,13 @@ class BatchPlan:
         return {**consumed, plan.name: consumed[plan.name] + self._num_rows(plan)}
 
     @property
+    def num_samples(self) -> int:
+        return sum(len(plan.samples) for plan in self.buckets)
+
+    @property
     def num_batches(self) -> int:
         """Batches of about one epoch."""
-        num_samples = sum(len(plan.samples) for plan in self.buckets)
-        return max(1, int(num_samples * sum(plan.bucket.share / self._num_rows(plan) for plan in self.buckets)))
+        return max(1, int(self.num_samples * sum(plan.bucket.share / self._num_rows(plan) for plan in self.buckets)))
 
     def _num_rows(self, plan: BucketPlan) -> int:
         return plan.bucket.batch_size * self.world_size
@@ -158,3 +147,24 @@ class BatchPlan:
         if self.is_shuffled:
             position = shuffled(position, len(plan.samples), self.seed, epoch)
         return epoch, plan.samples[position]
+
+
+def check_buckets(plan: BatchPlan, headers: Sequence[RecordHeader], is_whole_batch_needed: bool) -> None:
+    """Raises ValueError if a bucket cannot fill one batch on every rank, with what the data holds instead.
+
+    Without `is_whole_batch_needed` (in evaluation) one sample in any bucket is enough.
+    """
+    if not is_whole_batch_needed and any(bucket.samples for bucket in plan.buckets):
+        return
+    largest = max(((h.height, h.width) for h in headers), default=(0, 0))
+    longest = max((h.num_frames for h in headers), default=0)
+    for bucket, name in ((plan.bucket, plan.name) for plan in plan.buckets):
+        needed = bucket.batch_size * plan.world_size if is_whole_batch_needed else 1
+        found = len(plan.by_name[name].samples)
+        if found < needed:
+            raise ValueError(
+                f"bucket {name!r} ({bucket.height}x{bucket.width}, {bucket.num_frames} frames) needs {needed} samples "
+                f"for one batch on {plan.world_size} rank(s), got {found} from {len(headers)} clips (largest "
+                f"{largest[0]}x{largest[1]}, longest {longest} frames). Use a smaller data.batch_size or "
+                "data.num_frames, fewer or smaller buckets, or more data"
+            )

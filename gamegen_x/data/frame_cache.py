@@ -53,8 +53,16 @@ class FrameCache:
     def open(self) -> None:
         self.damage = open_parts(self._cache, self.source, self._records)
 
+    def open_what_is_there(self) -> None:
+        """For who reads frames once: what is not cached is decoded and not kept."""
+        for part, keys in keys_by_part(self.source, self._records):
+            self._cache.open(part.name, part.made_from, list(keys))
+
     def frames(self, index: int, view: int, start: int, stop: int) -> Frames:
-        return self._cache.array(self.source.headers[index].key)[view, start:stop]
+        key = self.source.headers[index].key
+        if key not in self._cache:
+            return self._decoded.frames(index, view, start, stop)
+        return self._cache.array(key)[view, start:stop]
 
     def _decode(self, keys: Mapping[str, int]) -> Iterator[tuple[str, npt.NDArray[Any] | Damaged]]:
         for key, index in keys.items():

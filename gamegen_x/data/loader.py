@@ -87,8 +87,7 @@ class Loader:
             self._consumed = self.plan.advance(self._consumed)
             if assembled.damage:
                 self.damage.update(assembled.damage)
-                num_seen = sum(min(self._consumed[plan.name], len(plan.samples)) for plan in self.plan.buckets)
-                check_damage(self.name, self.damage, max(num_seen, len(self.damage)), self.max_damaged_share)
+                check_damage(self.name, self.damage, self.plan.num_samples - len(self.damage), self.max_damaged_share)
             yield assembled.batch
 
     def state_dict(self) -> dict[str, Any]:
@@ -117,8 +116,12 @@ class EvaluationLoader:
     On several ranks only whole rounds are handed out, so that all stay in step.
     """
 
-    def __init__(self, plan: BatchPlan, work: Work) -> None:
+    def __init__(self, plan: BatchPlan, work: Work, name: str, max_damaged_share: float) -> None:
+        self.plan = plan
         self.work = work
+        self.name = name
+        self.max_damaged_share = max_damaged_share
+        self.damage: dict[str, str] = {}
         self._batches = list(_once(plan))
 
     def __len__(self) -> int:
@@ -126,6 +129,9 @@ class EvaluationLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         for assembled in self.work.run(self._batches):
+            if assembled.damage:
+                self.damage.update(assembled.damage)
+                check_damage(self.name, self.damage, self.plan.num_samples - len(self.damage), self.max_damaged_share)
             yield assembled.batch
 
 

@@ -190,6 +190,10 @@ class ShardFolder:
                 self.headers.append(_header_from_dict(record))
             parts.append(Part(shard.stem, index["sha256"], range(begin, len(self.headers))))
         self.parts = parts
+        if not self.headers and not self.damage:
+            raise ValueError(
+                f"the shards in {self.folder} hold no samples; write them anew with `python -m data_pipeline`"
+            )
         check_damage(self.name, self.damage, len(self.headers), self.max_damaged_share)
 
     def actions(self, index: int) -> UInt8[np.ndarray, "t p k"]:

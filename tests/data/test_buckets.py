@@ -63,7 +63,7 @@ def test_paper_bucket_mix() -> None:
 def test_paper_mix_is_what_training_sees() -> None:
     buckets = read_buckets(paper_buckets())
     plans = [BucketPlan(name, bucket, range(100)) for name, bucket in buckets.items()]
-    seen = walk(BatchPlan(plans, 0, True, 0, 1), 3000)
+    seen = walk(BatchPlan(plans, 0, True, 0, 1), 1000)
     largest = max(bucket.batch_size for bucket in buckets.values())
     for name, bucket in buckets.items():
         assert abs(seen[name] - bucket.share * seen.total()) <= largest, name
@@ -96,12 +96,14 @@ def test_a_bucket_that_cannot_fill_a_batch_says_what_there_is() -> None:
     buckets = {"720px102": Bucket(720, 1280, 102, 1.0, 4)}
     clips = headers((720, 1280, 102), (480, 848, 60))
     assigned, _ = assign_records(clips, buckets, 0)
+    plan = BatchPlan([BucketPlan("720px102", buckets["720px102"], assigned["720px102"])], 0, True, 0, 2)
+    check_buckets(plan, clips, is_whole_batch_needed=False)
     with pytest.raises(ValueError) as refused:
-        check_buckets(assigned, buckets, 2, clips)
+        check_buckets(plan, clips, is_whole_batch_needed=True)
     said = str(refused.value)
     assert "720px102" in said
     assert "needs 8 samples" in said
-    assert "got 1 of 2" in said
+    assert "got 1 from 2 clips" in said
     assert "largest 720x1280" in said
 
 

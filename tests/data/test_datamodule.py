@@ -157,7 +157,7 @@ def test_buckets_give_batches_of_their_shapes(shards: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["data.batch_size=11"], "needs 11 samples to fill one batch"),
+        (["data.batch_size=11"], "needs 11 samples for one batch"),
         (["data.num_frames=33"], "longest 32 frames"),
         (["data.num_frames=null"], "either data.num_frames and data.batch_size, or data.buckets"),
         (["data.views=some"], "data.views is one of"),
@@ -182,6 +182,28 @@ def test_keys_find_their_place_in_a_larger_action_space(shards: Path) -> None:
     for column, key in enumerate(["q", "up", "w", "a", "s", "d", "space", "e"]):
         expected = usual.actions[..., KEYS.keys.index(key)] if key != "up" else torch.zeros(10, 2, 8)
         assert torch.equal(batch.actions[..., column], expected)
+
+
+def test_what_is_left_out_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    samples = [make_record(clip, num_players=1, num_frames=16 if clip == 3 else 32).to_sample() for clip in range(10)]
+    del samples[0]["json"]
+    for split in ("train", "val"):
+        write_shard(tmp_path / "shards" / split / "a.tar", samples)
+    options = ["data.batch_size=8", "data.num_frames=32", "data.dataset.max_damaged_share=0.1"]
+    data = make_data(tmp_path / "shards", *options)
+    said = capsys.readouterr().err
+    assert "1 damaged samples are skipped: 1 x json is missing" in said
+    assert (
+        "1 of 9 clips are smaller or shorter than every bucket and left out, e.g. clip-0003: 64x64, 16 frames" in said
+    )
+    assert len(data.train_dataloader().plan.by_name["all"].samples) == 8
+
+
+def test_shards_without_samples_say_so(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        write_shard(tmp_path / "shards" / split / "a.tar", [])
+    with pytest.raises(ValueError, match="hold no samples"):
+        make_data(tmp_path / "shards")
 
 
 def damaged_dataset(folder: Path, num_damaged: int) -> Path:

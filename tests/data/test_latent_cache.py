@@ -239,7 +239,7 @@ def test_weights_without_a_vae_say_which_stage_makes_it(shards: Path, tmp_path: 
 
 def test_latents_can_be_handed_to_workers(shards: Path, tmp_path: Path) -> None:
     data = make_latents(shards, save_weights(tmp_path / "weights"))
-    cache: LatentCache = data._splits["train"].latents["all"]
+    cache: LatentCache = data._splits["train"]._latents["all"]
     before = cache.latents(0).clone()
     assert torch.equal(copy.deepcopy(cache).latents(0), before)
     assert cache._cache.__getstate__()["_opened"] == {}

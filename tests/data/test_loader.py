@@ -157,7 +157,9 @@ def spoil_the_odd(planned: PlannedBatch) -> Assembled:
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 def test_evaluation_gives_the_same_batches_each_time_and_every_rank_as_many(world_size: int) -> None:
     loaders = [
-        EvaluationLoader(make_plan(4, rank, world_size, is_shuffled=False), Work(name_rows, 0, 2, False))
+        EvaluationLoader(
+            make_plan(4, rank, world_size, is_shuffled=False), Work(name_rows, 0, 2, False), "made up", 0.1
+        )
         for rank in range(world_size)
     ]
     assert len({len(loader) for loader in loaders}) == 1
@@ -171,4 +173,7 @@ def test_evaluation_gives_the_same_batches_each_time_and_every_rank_as_many(worl
 def test_evaluation_of_few_samples_gives_them_to_every_rank() -> None:
     plans = [make_plan(4, rank, 3, num_samples=2, is_shuffled=False) for rank in range(3)]
     for plan in plans:
-        assert keys(iter(EvaluationLoader(plan, Work(name_rows, 0, 2, False)))) == ["all/0/0", "all/0/1"]
+        assert keys(iter(EvaluationLoader(plan, Work(name_rows, 0, 2, False), "made up", 0.1))) == [
+            "all/0/0",
+            "all/0/1",
+        ]
