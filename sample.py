@@ -36,7 +36,8 @@ def main(cfg: DictConfig) -> None:
     overrides = {name: value for name, value in cfg.sampler.items() if value is not None}
     sampler = ClipSampler(networks, **{**networks.sampler, **overrides})
     video = sampler.sample(request, on_progress)
-    frames = side_by_side(to_pixels(video[0]), cfg.scale)
+    pixels = to_pixels(video[0])
+    frames = with_keys(pixels, request, networks, cfg.scale) if cfg.show_keys else side_by_side(pixels, cfg.scale)
     if Path(cfg.output).suffix == ".gif":
         write_gif(cfg.output, frames, networks.fps)
     else:
@@ -119,6 +120,29 @@ def side_by_side(frames: Tensor, scale: int) -> Tensor:
 
     row = rearrange(frames, "p t h w c -> t h (p w) c")
     return row.repeat_interleave(scale, dim=1).repeat_interleave(scale, dim=2)
+
+
+def with_keys(frames: Tensor, request: SampleRequest, networks: Networks, scale: int) -> Tensor:
+    """The players' views with their keys and the instruction drawn on them: `[t h w 3]`."""
+    import torch
+
+    from gamegen_x.evaluation.answer import Film, Pane
+    from gamegen_x.evaluation.films import compose
+
+    spoken = [one for each in request.instructions for one in each]
+    words = [next((one.text for one in spoken if one.frame <= frame), "") for frame in range(request.num_frames)]
+    panes = [
+        Pane(
+            title=f"player {player + 1}",
+            frames=view.movedim(-1, 1),
+            actions=None if request.actions is None else request.actions[0, player][:, None],
+            words=words,
+            context_frames=0 if request.context is None else request.context.shape[2],
+        )
+        for player, view in enumerate(frames)
+    ]
+    keys = dict(enumerate(networks.action_space.keys))
+    return torch.from_numpy(compose(Film("", panes), keys, networks.width * scale))
 
 
 def on_progress(done: int, total: int) -> None:

@@ -79,8 +79,7 @@ def model_card(
         ),
         "## How it was made",
         words["data"],
-        "The commands, in their order; each line of one block ran at the same time. "
-        f"{result['seconds_total'] / 60:.0f} minutes in all on two CPU cores.",
+        f"The commands, in their order; {result['seconds_total'] / 60:.0f} minutes in all, on CPUs.",
         "\n\n".join(commands(stage, facts) for stage, facts in stages.items()),
         "## Limits",
         "\n".join(f"- {limit}" for limit in words["limits"]),

@@ -11,7 +11,7 @@ from jaxtyping import install_import_hook
 
 install_import_hook(
     ["gamegen_x.models", "gamegen_x.diffusion", "gamegen_x.sampling", "gamegen_x.data", "gamegen_x.training"],
-    "beartype.beartype",
+    "shape_checker.checked",
 )
 
 import pytest  # noqa: E402

@@ -68,11 +68,11 @@ def load_model(cfg: DictConfig, weights: dict[str, Any]) -> tuple[VideoVAE, Samp
 
 
 def find_recordings(cfg: DictConfig) -> Path:
-    """The folder named by `data`; else the usual one, if it is there; else clips that are recorded now."""
+    """The folder named by `recordings`; else the usual one, if it is there; else clips that are recorded now."""
     from gamegen_x.evaluation.recordings import holds_recordings
 
-    if cfg.data is not None:
-        return Path(cfg.data)
+    if cfg.recordings is not None:
+        return Path(cfg.recordings)
     if holds_recordings(cfg.recording.unless_found):
         return Path(cfg.recording.unless_found)
     print(f"no recordings in {cfg.recording.unless_found}: playing the game to make some", flush=True)
@@ -104,13 +104,13 @@ def check_fit(weights: dict[str, Any], recording: Recording) -> None:
     if theirs != list(recording.action_space.keys):
         raise ValueError(
             f"the weights know the keys {theirs}, the recordings have {list(recording.action_space.keys)}; "
-            "evaluate on recordings of the game they were trained on: data=<folder>, or suite=<another>"
+            "evaluate on recordings of the game they were trained on: recordings=<folder>, or suite=<another>"
         )
     height, width = recording.video.shape[-2:]
     if (height, width) != (weights["height"], weights["width"]):
         raise ValueError(
             f"the weights make {weights['height']}x{weights['width']} video, the recordings are {height}x{width}; "
-            "evaluate on recordings of the same size: data=<folder>"
+            "evaluate on recordings of the same size: recordings=<folder>"
         )
 
 

@@ -48,7 +48,7 @@ def write_video(path: str | Path, frames: npt.NDArray[np.uint8] | Tensor, fps: f
 
 def write_gif(path: str | Path, frames: npt.NDArray[np.uint8] | Tensor, fps: float) -> None:
     """Writes `[t h w 3]` uint8 frames as a GIF that repeats. Browsers play at most 50 frames a second."""
-    images = [Image.fromarray(frame).quantize(128) for frame in np.asarray(frames)]
+    images = [Image.fromarray(frame).quantize(256, dither=Image.Dither.NONE) for frame in np.asarray(frames)]
     with atomic_file(path) as temporary:
         images[0].save(
             temporary, format="GIF", save_all=True, append_images=images[1:], duration=round(1000 / fps), loop=0
