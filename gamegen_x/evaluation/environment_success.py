@@ -46,14 +46,14 @@ class EnvironmentSuccess:
         sentences: Mapping[str, Mapping[str, Sequence[str]]],  # fact -> value -> ways to ask for it
         num_repeats: int,  # how many wishes each beginning is given, one clip each
         blocks_before: int,  # generated before the sentence
-        judged_seconds: tuple[float, float],  # after the sentence, from and to
+        judged_seconds: Sequence[float],  # after the sentence, from and to
         judged_every_frames: int,
         num_films: int,
     ) -> None:
         self.sentences = sentences
         self.num_repeats = num_repeats
         self.blocks_before = blocks_before
-        self.judged_seconds = tuple(judged_seconds)
+        self.judged_from, self.judged_until = judged_seconds
         self.judged_every_frames = judged_every_frames
         self.num_films = num_films
 
@@ -104,12 +104,11 @@ class EnvironmentSuccess:
             for name, value in by_class.items()
         ]
         rows.append(Row("SR-E, nothing said", figures["sr_e_without_instruction"], ceiling, chance))
-        first, last = self.judged_seconds
         explanation = (
             f"{len(play)} clips are told one sentence each, {self.blocks_before} blocks after the beginning; what is "
             "asked is drawn uniformly from everything that the world is not. A classifier trained on real frames looks "
-            f"{first:g} to {last:g} s later. Ceiling: the classifier on real video after real changes. In the rows of "
-            "one class, 'chance' is how often the same clip shows the class although nobody asked."
+            f"{self.judged_from:g} to {self.judged_until:g} s later. Ceiling: the classifier on real video after real "
+            "changes. In the rows of one class, 'chance' is how often the same clip shows it although nobody asked."
         )
         films = [self._film(subject, play, wishes, number) for number in range(min(self.num_films, len(play)))]
         return Answer("Environment: does the world do what it is told?", explanation, figures, rows, films=films)
@@ -127,7 +126,9 @@ class EnvironmentSuccess:
         }
 
     def _judged_frames(self, subject: Subject, said_at: int) -> list[int]:
-        first, last = (said_at + round(seconds * subject.recordings.fps) for seconds in self.judged_seconds)
+        first, last = (
+            said_at + round(seconds * subject.recordings.fps) for seconds in (self.judged_from, self.judged_until)
+        )
         return list(range(first, last + 1, self.judged_every_frames))
 
     def _wishes(
@@ -186,7 +187,7 @@ class EnvironmentSuccess:
         keys = rearrange(play.actions[number], "p t k -> t p k")
         untold = subject.play.video[number % len(subject.play), :, :num_frames]
         recording, frame = play.beginnings[number].recording, play.beginnings[number].start + play.context_frames - 1
-        now = ", ".join(recording.classes[fact][values[frame]] for fact, values in recording.facts.items())
+        now = ", ".join(recording.classes[fact][recording.facts[fact][frame]] for fact in self.sentences)
         return Film(
             caption=f"from {now}: “{wishes[number].text}”",
             panes=[
@@ -199,11 +200,12 @@ class EnvironmentSuccess:
 def _changes(recording: Recording, fact: str, num_frames: int) -> list[int]:
     """Frames from which a fact has a new value, and keeps it for `num_frames`."""
     values = recording.facts[fact]
-    return [
-        frame
-        for frame in range(1, len(values) - num_frames + 1)
-        if values[frame] != values[frame - 1] and bool((values[frame : frame + num_frames] == values[frame]).all())
-    ]
+    if len(values) <= num_frames:
+        return []
+    is_new = values[1:] != values[:-1]
+    windows = values[1:].unfold(0, num_frames, 1)
+    is_kept = (windows == windows[:, :1]).all(1)
+    return (is_new[: len(is_kept)] & is_kept).nonzero().flatten().add(1).tolist()
 
 
 def _by_class(wishes: Sequence[Wish], granted: Bool[Tensor, " b"]) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -21,7 +21,11 @@ from gamegen_x.schema.caption import Instruction
 class Sampler(Protocol):
     """Whoever turns requests into video: a ClipSampler, or a stand-in whose answers are known."""
 
-    def sample(self, request: SampleRequest) -> Float[Tensor, "b p t 3 h w"]: ...
+    def sample(
+        self, request: SampleRequest, on_progress: Callable[[int, int], None] | None
+    ) -> Float[Tensor, "b p t 3 h w"]:
+        """`on_progress` is told now and then how much of the request is done, and of how much."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,7 @@ class Generation:
     ) -> Play:
         """Generates a clip from every beginning, `batch_size` at a time."""
         actions = torch.cat([self._context_actions(beginnings), commands.actions(drawn, self.block_frames)], dim=2)
-        progress = Progress(title, len(beginnings), self.seconds_between_lines)
+        progress = Progress(f"{title}, clips", len(beginnings), self.seconds_between_lines)
         parts: list[Tensor] = []
         for first in range(0, len(beginnings), self.batch_size):
             part = slice(first, first + self.batch_size)
@@ -123,8 +127,8 @@ class Generation:
                 instructions=instructions[part],
                 use_instructnet=use_instructnet,
             )
-            parts.append(as_bytes(sampler.sample(request).cpu()))
-            progress(min(first + self.batch_size, len(beginnings)))
+            parts.append(as_bytes(sampler.sample(request, _within(progress, first, len(request.prompts))).cpu()))
+            progress(first + len(request.prompts))
         return Play(beginnings, drawn, instructions, torch.cat(parts), actions, self.context_frames)
 
     def _context_actions(self, beginnings: Sequence[Beginning]) -> Float[Tensor, "b p t k"]:
@@ -134,3 +138,13 @@ class Generation:
 
     def _prompt(self, beginning: Beginning) -> str:
         return beginning.recording.caption if self.prompt is None else self.prompt
+
+
+def _within(progress: Progress, first: int, num_clips: int) -> Callable[[int, int], None]:
+    """Progress inside a batch, counted in clips."""
+
+    def on_progress(done: int, total: int) -> None:
+        if done < total:
+            progress(first + num_clips * done // total)
+
+    return on_progress

@@ -62,6 +62,27 @@ class Blocks:
         return torch.stack([recordings[r].actions[p, s + block_frames] for r, p, s in places])
 
 
+@dataclass(frozen=True)
+class Pictures:
+    """Single frames, and the class numbers of their facts."""
+
+    recording: Int[Tensor, " n"]
+    player: Int[Tensor, " n"]
+    frame: Int[Tensor, " n"]
+    facts: Mapping[str, Int[Tensor, " n"]]
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    def taken(self, index: Int[Tensor, " m"]) -> Pictures:
+        facts = {fact: values[index] for fact, values in self.facts.items()}
+        return Pictures(self.recording[index], self.player[index], self.frame[index], facts)
+
+    def frames(self, recordings: Sequence[Recording]) -> UInt8[Tensor, "n 3 h w"]:
+        places = zip(self.recording.tolist(), self.player.tolist(), self.frame.tolist(), strict=True)
+        return torch.stack([recordings[r].video[p, t] for r, p, t in places])
+
+
 def find_blocks(recordings: Sequence[Recording], commands: Commands, block_frames: int) -> Blocks:
     """Blocks of constant keys at any frame. Raises ValueError where a command is never held for a whole block."""
     found: list[Tensor] = []
@@ -185,24 +206,19 @@ class JudgeTraining:
         self._train("training the inverse-dynamics judge", network, schedule, self._draws(weights, schedule), loss)
 
     def _train_environment(self, network: EnvironmentClassifier, recordings: Recordings) -> None:
-        recording, player, frame = _settled_frames(recordings.train, network.classes, self.settle_frames)
-        targets = {
-            fact: torch.stack([recordings.train[r].facts[fact][t] for r, t in zip(recording, frame, strict=True)])
-            for fact in network.classes
-        }
-        joint = torch.zeros_like(frame)
-        for fact, values in targets.items():
+        """Every combination of facts is drawn equally often."""
+        pictures = find_pictures(recordings.train, network.classes, self.settle_frames)
+        joint = torch.zeros_like(pictures.frame)
+        for fact, values in pictures.facts.items():
             joint = joint * len(network.classes[fact]) + values
         weights = 1 / joint.bincount()[joint]
         device = next(network.parameters()).device
 
         def loss(index: Int[Tensor, " n"]) -> Tensor:
-            places = zip(recording[index].tolist(), player[index].tolist(), frame[index].tolist(), strict=True)
-            frames = torch.stack([recordings.train[r].video[p, t] for r, p, t in places]).to(device)
-            logits = network(as_pixels(frames))
-            return torch.stack(
-                [F.cross_entropy(logits[fact].float(), targets[fact][index].to(device)) for fact in targets]
-            ).sum()
+            drawn = pictures.taken(index)
+            logits = network(as_pixels(drawn.frames(recordings.train).to(device)))
+            losses = [F.cross_entropy(logits[fact].float(), drawn.facts[fact].to(device)) for fact in logits]
+            return torch.stack(losses).sum()
 
         schedule = self.environment_schedule
         self._train("training the environment judge", network, schedule, self._draws(weights, schedule), loss)
@@ -254,16 +270,12 @@ class JudgeTraining:
 
     def _environment_ceilings(self, judges: Judges, recordings: Recordings) -> dict[str, float]:
         assert judges.environment is not None
-        recording, player, frame = _settled_frames(recordings.val, judges.environment.classes, self.settle_frames)
-        generator = torch.Generator().manual_seed(self.seed)
-        index = torch.randperm(len(frame), generator=generator)[: self.max_ceiling_blocks]
-        places = list(zip(recording[index].tolist(), player[index].tolist(), frame[index].tolist(), strict=True))
-        frames = torch.stack([recordings.val[r].video[p, t] for r, p, t in places])
+        pictures = find_pictures(recordings.val, judges.environment.classes, self.settle_frames)
+        order = torch.randperm(len(pictures), generator=torch.Generator().manual_seed(self.seed))
+        pictures = pictures.taken(order[: self.max_ceiling_blocks])
+        frames = rearrange(pictures.frames(recordings.val), "n c h w -> n 1 c h w")
         return {
-            fact: balanced_accuracy(
-                judges.environment_in(rearrange(frames, "n c h w -> n 1 c h w"), fact),
-                torch.stack([recordings.val[r].facts[fact][t] for r, _, t in places]),
-            )
+            fact: balanced_accuracy(judges.environment_in(frames, fact), pictures.facts[fact])
             for fact in judges.environment.classes
         }
 
@@ -286,24 +298,27 @@ def balanced_accuracy(said: Int[Tensor, " n"], truth: Int[Tensor, " n"]) -> floa
 def settled(values: Int[Tensor, " t"], settle_frames: int) -> Bool[Tensor, " t"]:
     """Frames at which a fact has been the same for `settle_frames` frames and more, as far as the clip tells."""
     is_same = torch.zeros(len(values), dtype=torch.bool)
-    for frame in range(settle_frames, len(values)):
-        is_same[frame] = bool((values[frame - settle_frames : frame + 1] == values[frame]).all())
+    if len(values) > settle_frames:
+        windows = values.unfold(0, settle_frames + 1, 1)
+        is_same[settle_frames:] = (windows == windows[:, -1:]).all(1)
     return is_same
 
 
-def _settled_frames(
-    recordings: Sequence[Recording], facts: Mapping[str, Sequence[str]], settle_frames: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Recording, player and frame of every picture whose facts are all plain to see."""
+def find_pictures(recordings: Sequence[Recording], facts: Mapping[str, Sequence[str]], settle_frames: int) -> Pictures:
+    """Every picture whose facts are all plain to see."""
     places: list[Tensor] = []
+    values: dict[str, list[Tensor]] = {fact: [] for fact in facts}
     for number, recording in enumerate(recordings):
         is_settled = torch.stack([settled(recording.facts[fact], settle_frames) for fact in facts]).all(0)
-        players, frames = torch.meshgrid(
-            torch.arange(len(recording.video)), is_settled.nonzero().flatten(), indexing="ij"
-        )
-        places.append(torch.stack([torch.full_like(frames, number), players, frames]).flatten(1))
+        num_players, found = len(recording.video), is_settled.nonzero().flatten()
+        frames = found.repeat(num_players)
+        players = torch.arange(num_players).repeat_interleave(len(found))
+        places.append(torch.stack([torch.full_like(frames, number), players, frames]))
+        for fact in facts:
+            values[fact].append(recording.facts[fact][frames])
     recording_numbers, player_numbers, frame_numbers = torch.cat(places, 1)
-    return recording_numbers, player_numbers, frame_numbers
+    found_facts = {fact: torch.cat(parts) for fact, parts in values.items()}
+    return Pictures(recording_numbers, player_numbers, frame_numbers, found_facts)
 
 
 def _rate(step: int, schedule: Schedule) -> float:

@@ -43,17 +43,20 @@ class InverseDynamics(nn.Module):
         self.block_frames = block_frames
         self.features = _convolutions([3 * 2 * block_frames, *channels])
         self.pool = nn.AdaptiveAvgPool2d(grid)
-        self.head = nn.Sequential(
-            nn.Flatten(), nn.Linear(grid * grid * channels[-1], hidden), nn.ReLU(), nn.Linear(hidden, num_keys)
-        )
+        num_features = grid * grid * channels[-1]
+        self.head = nn.Sequential(nn.Linear(num_features, hidden), nn.ReLU(), nn.Linear(hidden, num_keys))
 
     def forward(
         self,
         frames: Float[Tensor, "n f 3 h w"],  # the block before, then the block; in [-1, 1]
     ) -> Float[Tensor, "n k"]:  # a logit for each key
+        return self.head(self.motion(frames))
+
+    def motion(self, frames: Float[Tensor, "n f 3 h w"]) -> Float[Tensor, "n d"]:
+        """The features from which keys are read."""
         seen = torch.cat([_at_unit_contrast(frames[:, :1]), _at_unit_contrast(frames.diff(dim=1))], dim=1)
         folded = rearrange(seen, "n f c h w -> n (f c) h w").contiguous(memory_format=torch.channels_last)
-        return self.head(self.pool(self.features(folded)))
+        return self.pool(self.features(folded)).flatten(1)
 
 
 class EnvironmentClassifier(nn.Module):
@@ -67,9 +70,13 @@ class EnvironmentClassifier(nn.Module):
 
     def forward(self, frames: Float[Tensor, "n 3 h w"]) -> dict[str, Tensor]:
         """Logits "n classes" by fact; frames in [-1, 1]."""
+        picture = self.picture(frames)
+        return {fact: head(picture) for fact, head in self.heads.items()}
+
+    def picture(self, frames: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
+        """The features from which facts are read: the mean for what covers the picture, the most for small things."""
         features = self.features(frames.contiguous(memory_format=torch.channels_last)).flatten(2)
-        summary = torch.cat([features.mean(-1), features.amax(-1)], -1)  # what covers the picture, and small things
-        return {fact: head(summary) for fact, head in self.heads.items()}
+        return torch.cat([features.mean(-1), features.amax(-1)], -1)
 
 
 class Judges:
@@ -106,6 +113,19 @@ class Judges:
         """A logit for each key in windows of two blocks."""
         with half_precision(self.device):
             parts = [self.inverse_dynamics(self._pixels(part)) for part in windows.split(self.batch_size)]
+        return torch.cat(parts).float().cpu()
+
+    @torch.inference_mode()
+    def motion_features(self, windows: UInt8[Tensor, "n f 3 h w"]) -> Float[Tensor, "n d"]:
+        """What the inverse-dynamics judge makes of windows of two blocks, before it names keys."""
+        parts = [self.inverse_dynamics.motion(self._pixels(part)) for part in windows.split(self.batch_size)]
+        return torch.cat(parts).float().cpu()
+
+    @torch.inference_mode()
+    def picture_features(self, windows: UInt8[Tensor, "n f 3 h w"]) -> Float[Tensor, "n d"]:
+        """What the environment judge makes of the last frame of windows, before it names facts."""
+        assert self.environment is not None
+        parts = [self.environment.picture(self._pixels(part[:, -1])) for part in windows.split(self.batch_size)]
         return torch.cat(parts).float().cpu()
 
     @torch.inference_mode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import torch
 
 from gamegen_x.evaluation.recordings import Recording, as_bytes, as_pixels
 from gamegen_x.sampling.clip_sampler import SampleRequest
-from gamegen_x.sampling.video_file import write_video
+from gamegen_x.sampling.video_file import read_video, write_video
 from gamegen_x.schema.action_space import ActionSpace
 from gamegen_x.schema.caption import Caption, Instruction
 from gamegen_x.schema.shard_record import ShardRecord
@@ -25,6 +26,7 @@ SENTENCES = {
 }
 CLASSES = {"time_of_day": ("day", "night"), "weather": ("clear", "snow")}
 SIZE, WORLD, FPS, NUM_FRAMES, BLOCK = 32, 96, 24.0, 64, 4
+CRF = 8
 EFFECTS = {"Make it day.": (0, 0), "Make it night.": (0, 1), "Let it snow.": (1, 1), "Clear the sky.": (1, 0)}
 
 
@@ -81,7 +83,7 @@ def _record(seed: int, folder: Path) -> ShardRecord:
             world.instruct(said.text)
         frames.append(world.step(keys))
         facts.append(world.facts.copy())
-    write_video(folder / "clip.mp4", np.stack(frames), FPS, crf=8)
+    write_video(folder / "clip.mp4", np.stack(frames), FPS, CRF)
     return ShardRecord(
         key=f"clip-{seed:06d}",
         videos=((folder / "clip.mp4").read_bytes(),),
@@ -116,7 +118,7 @@ class PerfectModel:
             for start in range(recording.num_frames - context_frames + 1)
         }
 
-    def sample(self, request: SampleRequest) -> torch.Tensor:
+    def sample(self, request: SampleRequest, on_progress: object) -> torch.Tensor:
         self.requests.append(request)
         spoken = request.instructions or [()] * len(request.prompts)
         clips = [self._clip(request, number, spoken[number]) for number in range(len(request.prompts))]
@@ -140,8 +142,15 @@ class PerfectModel:
                 if instruction.frame == frame and not self.is_deaf:
                     world.instruct(instruction.text)
             frames.append(world.step(held))
-        made = as_pixels(torch.from_numpy(np.stack(frames))).permute(0, 3, 1, 2)
+        made = as_pixels(torch.from_numpy(_coded(np.stack(frames)))).permute(0, 3, 1, 2)
         return torch.cat([request.context[number, 0], made])
+
+
+def _coded(frames: np.ndarray) -> np.ndarray:
+    """As recordings look: after H.264."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_video(Path(folder) / "clip.mp4", frames, FPS, CRF)
+        return read_video(Path(folder) / "clip.mp4")[0]
 
 
 class DeafModel(PerfectModel):

@@ -8,7 +8,10 @@ import torch
 from moving_picture import DeafModel, PerfectModel, write_shards
 from suites import CONTEXT, small_vae, suite
 
+from gamegen_x.evaluation.drift import Drift
 from gamegen_x.evaluation.recordings import read_recordings
+from gamegen_x.evaluation.video_quality import VideoQuality
+from gamegen_x.evaluation.view_consistency import ViewConsistency
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +109,40 @@ def test_weights_that_hold_only_a_vae_are_measured_as_far_as_they_go(recordings,
     figures = examine(recordings, judges, None).figures
     assert "sr_c" not in figures
     assert figures["vae_psnr_db"] > 0
+
+
+def test_drift_is_measured_against_the_real_beginning(recordings, judges):
+    model = PerfectModel(recordings.val, CONTEXT)
+    figures = examine(recordings, judges, model, questions={"drift": Drift(num_frames=4)}).figures
+    assert figures["drift_sharpness_by_third"] == pytest.approx([1.0] * 3, abs=0.15)
+    assert min(figures["drift_weather_kept_by_third"] + figures["drift_time_of_day_kept_by_third"]) > 0.9
+
+
+class StillModel(PerfectModel):
+    """Shows the last picture of the context for ever."""
+
+    def sample(self, request, on_progress):
+        num_new = request.num_frames - self.context_frames
+        still = request.context[:, :, -1:].expand(-1, -1, num_new, -1, -1, -1)
+        return torch.cat([request.context, still], dim=2)
+
+
+def test_video_of_a_perfect_model_is_nearer_to_real_video_than_a_still(recordings, judges):
+    perfect, still = (
+        examine(
+            recordings, judges, model(recordings.val, CONTEXT), questions={"quality": VideoQuality(windows_per_clip=3)}
+        ).figures
+        for model in (PerfectModel, StillModel)
+    )
+    assert perfect["fvd_judge_real"] == still["fvd_judge_real"]
+    assert perfect["fvd_judge"] < still["fvd_judge"] / 4
+    assert perfect["fid_extractor"] == "environment judge"
+
+
+def test_questions_about_several_players_leave_one_player_alone(recordings, judges):
+    model = PerfectModel(recordings.val, CONTEXT)
+    figures = examine(recordings, judges, model, questions={"views": ViewConsistency(every_frames=8)}).figures
+    assert "view_agreement" not in figures
 
 
 def test_gates_say_what_was_not_learned(recordings, judges):
