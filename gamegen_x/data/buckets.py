@@ -12,6 +12,9 @@ from gamegen_x.data.order import mix, shuffled
 from gamegen_x.data.records import RecordHeader
 
 
+ONLY_BUCKET = "all"  # the name of a bucket that nobody named
+
+
 @dataclass(frozen=True)
 class Bucket:
     """Batches of one shape. `share` is this bucket's part of all samples that training sees."""
@@ -41,6 +44,24 @@ class BucketPlan:
     name: str
     bucket: Bucket
     samples: Sequence[int]
+
+
+def choose_buckets(
+    buckets: Mapping[str, Bucket | Mapping[str, Any]] | None,
+    num_frames: int | None,
+    batch_size: int | None,
+    height: int | None,
+    width: int | None,
+) -> dict[str, Bucket]:
+    """The buckets that were given, or the one that the other numbers describe."""
+    if buckets is None and num_frames is not None and batch_size is not None:
+        return {ONLY_BUCKET: Bucket(height, width, num_frames, 1.0, batch_size)}
+    if buckets is None or num_frames is not None or batch_size is not None:
+        raise ValueError(
+            "give either data.num_frames and data.batch_size, or data.buckets and null for both; "
+            f"got num_frames={num_frames}, batch_size={batch_size}, buckets={buckets and list(buckets)}"
+        )
+    return read_buckets(buckets)
 
 
 def read_buckets(buckets: Mapping[str, Bucket | Mapping[str, Any]]) -> dict[str, Bucket]:

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 
-from gamegen_x.data.buckets import Bucket, check_buckets, read_buckets
+from gamegen_x.data.buckets import Bucket, check_buckets, choose_buckets
+from gamegen_x.data.checks import check_choices
 from gamegen_x.data.loader import EvaluationLoader, Loader, Work
 from gamegen_x.data.records import Dataset
 from gamegen_x.data.split import DescribedVAE, LatentSettings, SampleSettings, Split
-from gamegen_x.data.video_prompts import KINDS, PromptStyle
+from gamegen_x.data.video_prompts import PromptStyle
 from gamegen_x.schema.action_space import ActionSpace
-
-CONTENTS = ("frames", "latents")
-VIEWS = ("all", "one")
-ONLY_BUCKET = "all"
 
 
 class VideoDataModule(L.LightningDataModule):
@@ -57,19 +54,10 @@ class VideoDataModule(L.LightningDataModule):
         pin_memory: bool,
     ) -> None:
         super().__init__()
-        _check_choice("content", content, CONTENTS)
-        _check_choice("views", views, VIEWS)
-        for kind in video_prompts:
-            _check_choice("video_prompts", kind, KINDS)
-        if sum(video_prompts.values()) > 1:
-            raise ValueError(f"the shares of video_prompts sum to at most 1, got {dict(video_prompts)}")
-        if content == "latents" and weights is None:
-            raise ValueError(
-                "content=latents needs weights=<folder> with a trained vae; train one with `python train.py task=vae`"
-            )
+        check_choices(content, views, video_prompts, weights)
         self.dataset = dataset
         self.sources = dataset.splits()
-        self.buckets = _choose_buckets(buckets, num_frames, batch_size, height, width)
+        self.buckets = choose_buckets(buckets, num_frames, batch_size, height, width)
         self.content = content
         self.weights = weights
         self.latents = latents if isinstance(latents, LatentSettings) else LatentSettings(**latents)
@@ -165,26 +153,3 @@ class VideoDataModule(L.LightningDataModule):
 
     def _work(self, assembler: Any) -> Work:
         return Work(assembler, self.num_workers, self.prefetch_batches, self.pin_memory)
-
-
-def _choose_buckets(
-    buckets: Mapping[str, Bucket | Mapping[str, Any]] | None,
-    num_frames: int | None,
-    batch_size: int | None,
-    height: int | None,
-    width: int | None,
-) -> dict[str, Bucket]:
-    """The buckets that were given, or the one that the other numbers describe."""
-    if buckets is None and num_frames is not None and batch_size is not None:
-        return {ONLY_BUCKET: Bucket(height, width, num_frames, 1.0, batch_size)}
-    if buckets is None or num_frames is not None or batch_size is not None:
-        raise ValueError(
-            "give either data.num_frames and data.batch_size, or data.buckets and null for both; "
-            f"got num_frames={num_frames}, batch_size={batch_size}, buckets={buckets and list(buckets)}"
-        )
-    return read_buckets(buckets)
-
-
-def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise ValueError(f"data.{name} is one of {list(choices)}, got {value!r}")
