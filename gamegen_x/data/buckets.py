@@ -11,7 +11,6 @@ from typing import Any
 from gamegen_x.data.order import mix, shuffled
 from gamegen_x.data.records import RecordHeader
 
-
 ONLY_BUCKET = "all"  # the name of a bucket that nobody named
 
 
