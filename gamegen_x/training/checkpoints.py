@@ -194,7 +194,8 @@ def _write_metrics(trainer: L.Trainer) -> None:
     connector = trainer._logger_connector
     for logger in trainer.loggers:
         if isinstance(logger, MetricsFile) and connector.should_update_logs:
-            logger.log_metrics(connector.metrics["log"], trainer.global_step - 1)
+            values = {name: float(value) for name, value in connector.metrics["log"].items()}
+            logger.log_metrics(values, trainer.global_step - 1)
 
 
 def _is_between_steps(trainer: L.Trainer) -> bool:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from gamegen_x.data.batch import Batch
 from gamegen_x.diffusion.flow import flow_matching_loss, point_on_flow
-from gamegen_x.diffusion.time_sampling import DrawTimes
+from gamegen_x.diffusion.time_sampling import FrameTimes
 from gamegen_x.models.gamegen import Conditions, GameGenX
 from gamegen_x.models.instructnet import actions_per_latent
 from gamegen_x.models.text_encoder import TextEncoder
@@ -38,7 +39,7 @@ class FlowTask(Task):
         model: GameGenX,
         latent_scale: float,
         latent_shift: float,
-        draw_times: DrawTimes,
+        draw_times: Callable[[int, int, int, int, torch.Generator], FrameTimes],
         text_drop: float,
         text_cache: TextCache | None,
         **shared: Any,

@@ -43,9 +43,7 @@ class MetricsFile(Logger):
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         if self._columns is None:
             self._columns = _columns(self.path)
-        row = {STEP: str((step or 0) + 1)} | {
-            name: repr(float(value)) for name, value in metrics.items() if name != "epoch"
-        }
+        row = {STEP: str((step or 0) + 1)} | {name: repr(value) for name, value in metrics.items() if name != "epoch"}
         if row == self._last:
             return
         self._last = row

@@ -12,9 +12,9 @@ WANDB_HOST = "api.wandb.ai"
 
 
 def wandb_logger(*, project: str, name: str, folder: str) -> WandbLogger:
-    """A wandb run that a resumed training continues. Offline runs are kept in `folder`; `wandb sync` uploads them."""
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    identity = Path(folder) / "wandb_id.txt"
+    """A wandb run that a resumed training continues. Offline runs lie in `folder`/wandb; `wandb sync` uploads them."""
+    identity = Path(folder) / "wandb" / "id.txt"
+    identity.parent.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("WANDB_SILENT", "true")
     logger = WandbLogger(
         project=project,
