@@ -136,6 +136,7 @@ def test_every_choice_of_a_group_that_is_named_exists(page):
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[:90])
 def test_every_command_that_is_written_composes(command, configs):
     place, words = COMMANDS[command]
+    words = [re.sub(r"^\[(.*)\]$", r"\1", word) for word in words]  # [key=value] may be left out
     while re.fullmatch(r"[A-Z_]+=.*", words[0]):
         words = words[1:]  # a variable of the environment
     program, arguments = Path(words[0]).name, words[1:]
