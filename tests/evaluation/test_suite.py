@@ -54,7 +54,7 @@ def test_a_perfect_model_scores_the_ceiling(perfect):
     figures = perfect.figures
     assert figures["sr_c"] > figures["ceiling_accuracy"] - 0.05
     assert min(figures["sr_c_by_third"]) > figures["ceiling_accuracy"] - 0.1
-    assert figures["sr_e"] > 0.95
+    assert figures["sr_e"] > figures["sr_e_ceiling"] - 0.1
     assert figures["direction_cosine"] > 0.95
     assert figures["direction_cosine_ceiling"] > 0.95
 
