@@ -12,6 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from gamegen_x.config import to_dict
+from gamegen_x.data.checks import check_data
 
 NETWORKS = ("vae", "text_encoder", "msdit", "instructnet")
 NEEDED = {"vae": (), "pretrain": ("vae",), "instruct": ("vae", "text_encoder", "msdit")}  # from the stages before
@@ -24,6 +25,7 @@ def check_run(cfg: DictConfig) -> None:
     if not is_first_process():
         return  # the first has looked already, and may have begun to write
     check_output(Path(cfg.output), cfg.resume)
+    check_data(to_dict(cfg.data))
     if cfg.weights is not None:
         check_weights(Path(cfg.weights), cfg)
     elif cfg.task.get("latent_scale", 0) is None:  # a stage that stands on a trained vae, and no numbers by hand
