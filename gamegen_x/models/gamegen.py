@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from einops import rearrange, repeat
@@ -36,6 +37,12 @@ class Conditions:
 
     def without_text(self) -> Conditions:
         return replace(self, text_mask=torch.zeros_like(self.text_mask))
+
+    def clips(self, count: int) -> Conditions:
+        """The conditions of the first clips."""
+        values = ((field.name, getattr(self, field.name)) for field in fields(self))
+        shorter: dict[str, Any] = {name: value[:count] for name, value in values if value is not None}
+        return replace(self, **shorter)
 
     def frames(self, start: int, stop: int | None) -> Conditions:
         """The same conditions for latent frames start to stop (not included), or to the end."""

@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,22 +15,48 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from gamegen_x.data.batch import Batch
-from gamegen_x.diffusion.flow import flow_matching_loss, point_on_flow
+from gamegen_x.diffusion.flow import data_at_end, flow_matching_loss, point_on_flow
 from gamegen_x.diffusion.time_sampling import FrameTimes
 from gamegen_x.models.gamegen import Conditions, GameGenX
 from gamegen_x.models.instructnet import actions_per_latent
+from gamegen_x.models.layers.kv_cache import PastFrames
 from gamegen_x.models.text_encoder import TextEncoder
 from gamegen_x.models.vae import VideoVAE
 from gamegen_x.training.randomness import Moment
 from gamegen_x.training.task import Task
 from gamegen_x.training.text_cache import TextCache
 
-NOISE, TIMES, TEXT_DROP, CONTROLS, CONTEXT_NOISE, CONTEXT_NOISE_LEVEL = range(6)  # purposes of random draws
+# purposes of random draws
+NOISE, TIMES, TEXT_DROP, CONTROLS, CONTEXT_NOISE, CONTEXT_NOISE_LEVEL, OWN_NOISE, OWN_TIMES = range(8)
 Tokens = tuple[Float[Tensor, "b l d"], Bool[Tensor, "b l"]]
 
 
+@dataclass(frozen=True)
+class ShownPast:
+    """What a causal model is shown as the past of every frame (teacher forcing), as it will be when it plays.
+
+    A share of the clips is shown what the model itself makes of them in one step from a time between `own_times`: a
+    past as blurred as the one that it will stand on after a while of play (resampled past, after Guo et al. 2025).
+    """
+
+    own_share: float
+    own_times: Sequence[float]  # from, to
+
+    def __post_init__(self) -> None:
+        low, high = self.own_times
+        if not (0 <= self.own_share <= 1 and 0 <= low <= high <= 1):
+            raise ValueError(
+                f"own_share is a share and own_times are two times between 0 and 1, got {self.own_share} and "
+                f"{list(self.own_times)}"
+            )
+
+
 class FlowTask(Task):
-    """Rectified flow on the latents of a frozen autoencoder, given texts of which a share is dropped."""
+    """Rectified flow on the latents of a frozen autoencoder, given texts of which a share is dropped.
+
+    With `past` every frame of a clip is learned after a past of its own; without, noisy frames stand beside each other
+    and context frames beside them.
+    """
 
     def __init__(
         self,
@@ -40,6 +67,7 @@ class FlowTask(Task):
         latent_scale: float,
         latent_shift: float,
         draw_times: Callable[[int, int, int, int, torch.Generator], FrameTimes],
+        past: ShownPast | None,
         text_drop: float,
         text_cache: TextCache | None,
         **shared: Any,
@@ -49,6 +77,8 @@ class FlowTask(Task):
             raise ValueError(f"text_drop is a share between 0 and 1, got {text_drop}")
         if text_cache is not None and any(weight.requires_grad for weight in text_encoder.parameters()):
             raise ValueError("the embeddings of a text encoder that is trained change; set task.text_cache=null")
+        if past is not None and not model.msdit.causal:
+            raise ValueError("task.past teaches causal models; set task.past=null, or msdit.causal=true")
         self.vae = vae.requires_grad_(False).eval()
         self.text_encoder = text_encoder
         self.text_cache = text_cache
@@ -56,6 +86,7 @@ class FlowTask(Task):
         self.latent_scale = latent_scale
         self.latent_shift = latent_shift
         self.draw_times = draw_times
+        self.past = past
         self.text_drop = text_drop
 
     def networks(self) -> dict[str, nn.Module]:
@@ -78,10 +109,48 @@ class FlowTask(Task):
             for value in (drawn.time, drawn.is_generated)
         )
         point = point_on_flow(latents, moment.noise_like(latents, NOISE), time)
-        seen = self.blur_context(point.latents, is_generated, moment)
-        velocity = self.model(seen, time, self.conditions(batch, num_frames, moment))
+        conditions = self.conditions(batch, num_frames, moment)
+        if self.past is None:
+            seen = self.blur_context(point.latents, is_generated, moment)
+            velocity = self.model(seen, time, conditions)
+        else:
+            shown = self.blur_context(
+                self.own_past(latents, conditions, moment), torch.zeros_like(is_generated), moment
+            )
+            velocity = self.after_past(shown, point.latents, time, conditions)
         counted = is_generated & batch.is_player[:, :, None]
         return {"loss": flow_matching_loss(velocity, point.velocity, counted)}
+
+    def after_past(
+        self,
+        shown: Float[Tensor, "b p t c h w"],
+        latents: Float[Tensor, "b p t c h w"],
+        time: Float[Tensor, "b p t"],
+        conditions: Conditions,
+    ) -> Float[Tensor, "b p t c h w"]:
+        """The velocity of every frame, each after the frames of `shown` before it, which stand at time 1."""
+        past = PastFrames(is_beside=True)
+        before, num_before = shown[:, :, :-1], shown.shape[2] - 1
+        self.model(before, torch.ones_like(time[:, :, :-1]), conditions.frames(0, num_before), past=past)
+        past.freeze()
+        return self.model(latents, time, conditions, past=past)
+
+    @torch.no_grad()
+    def own_past(
+        self, latents: Float[Tensor, "b p t c h w"], conditions: Conditions, moment: Moment
+    ) -> Float[Tensor, "b p t c h w"]:
+        """The latents, the first clips' as the model makes them. Clips of a batch have no order."""
+        assert self.past is not None
+        num_own = round(self.past.own_share * len(latents))
+        if num_own == 0:
+            return latents
+        own = latents[:num_own]
+        low, high = self.past.own_times
+        drawn = torch.rand(own.shape[:2], generator=moment.generator(OWN_TIMES)).to(own.device)
+        time = repeat(low + (high - low) * drawn, "b p -> b p t", t=own.shape[2])
+        point = point_on_flow(own, moment.noise_like(own, OWN_NOISE), time)
+        velocity = self.after_past(own, point.latents, time, conditions.clips(num_own))
+        return torch.cat([data_at_end(point.latents, velocity.float(), time), latents[num_own:]])
 
     def blur_context(
         self, latents: Float[Tensor, "b p t c h w"], is_generated: Bool[Tensor, "b p t"], moment: Moment

@@ -144,6 +144,27 @@ def test_a_context_seen_once_gives_what_the_whole_window_gives(num_context):
         assert torch.allclose(cached, whole, atol=1e-5)
 
 
+def test_one_pass_beside_a_past_gives_every_frame_what_it_gets_after_its_own_past():
+    model = stir(GameGenX(small_msdit(), small_instructnet()))
+    shown, _ = some_latents(t=4)
+    latents, time = some_latents(t=4)
+    conditions = some_conditions(t=4)
+    past = PastFrames(is_beside=True)
+    model(shown[:, :, :3], torch.ones_like(time[:, :, :3]), conditions.frames(0, 3), True, past)
+    past.freeze()
+    beside = model(latents, time, conditions, True, past)
+    for i in range(4):
+        window = torch.cat([shown[:, :, :i], latents[:, :, i : i + 1]], dim=2)
+        times = torch.cat([torch.ones_like(time[:, :, :i]), time[:, :, i : i + 1]], dim=2)
+        after = model(window, times, conditions.frames(0, i + 1))[:, :, -1]
+        assert torch.allclose(beside[:, :, i], after, atol=1e-5)
+
+
+def test_conditions_of_the_first_clips_are_those_of_a_smaller_batch():
+    conditions = some_conditions(b=3).clips(2)
+    assert {len(value) for value in vars(conditions).values()} == {2}
+
+
 def test_players_are_independent_rows_of_one_batch():
     model = stir(GameGenX(small_msdit(), small_instructnet()))
     latents, time = some_latents(b=1, p=2)

@@ -45,13 +45,11 @@ class SelfAttention(nn.Module):
 
     def forward(self, tokens: Float[Tensor, "s n d"], past: PastFrames | None = None) -> Float[Tensor, "s n d"]:
         query, key, value = rearrange(self.qkv(tokens), "s n (three e d) -> three s n e d", three=3, e=self.num_heads)
-        if past is not None:
-            key, value = past.with_past(key, value)
-        angles = None if self.rotary is None else self.rotary(key.shape[1])
-        mask = None
-        if self.causal:
-            mask = torch.ones(key.shape[1], key.shape[1], dtype=torch.bool, device=tokens.device).tril()
-            mask = mask[-tokens.shape[1] :]  # new frames are the last
+        past = PastFrames() if past is None else past
+        key, value = past.with_past(key, value)
+        num_keys, num_new = key.shape[1], tokens.shape[1]
+        angles = None if self.rotary is None else self.rotary(past.places(num_keys, num_new).to(tokens.device))
+        mask = past.mask(num_keys, num_new).to(tokens.device) if self.causal else None
         return self.out(attend(query, key, value, self.query_norm, self.key_norm, angles, mask).flatten(2))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -12,9 +12,14 @@ class PastFrames:
 
     A pass over the context fills it; after `freeze`, any number of passes over new frames look at it and leave it as
     it is. Keys are kept before their norm and rotation, which depend on where the window begins.
+
+    New frames come after all of the past and see each other causally. With `is_beside` they are other versions of the
+    same frames instead: new frame i stands at place i, and sees the past before it and itself. So one pass trains a
+    model on every frame of a clip, each after a past of its own (teacher forcing).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, is_beside: bool = False) -> None:
+        self.is_beside = is_beside
         self.kept: list[tuple[Tensor, Tensor]] = []
         self.is_frozen = False
         self.turn = 0
@@ -32,3 +37,18 @@ class PastFrames:
         past_key, past_value = self.kept[self.turn]
         self.turn = (self.turn + 1) % len(self.kept)
         return torch.cat([past_key, key], dim=1), torch.cat([past_value, value], dim=1)
+
+    def places(self, num_keys: int, num_new: int) -> Int[Tensor, " m"]:
+        """Where each key stands in time; queries stand where the last `num_new` keys do."""
+        num_past = num_keys - num_new
+        new = torch.arange(num_new)
+        return torch.cat([torch.arange(num_past), new if self.is_beside and num_past else num_past + new])
+
+    def mask(self, num_keys: int, num_new: int) -> Bool[Tensor, "n m"]:
+        """True where a new frame may look."""
+        num_past = num_keys - num_new
+        if not (self.is_beside and num_past):
+            return torch.ones(num_new, num_keys, dtype=torch.bool).tril(num_past)
+        return torch.cat(
+            [torch.ones(num_new, num_past, dtype=torch.bool).tril(-1), torch.eye(num_new, dtype=torch.bool)], dim=1
+        )
