@@ -24,6 +24,8 @@ def main(cfg: DictConfig) -> None:
     from gamegen_x.models.weights import read_config
 
     started = time.monotonic()
+    if cfg.checkpoint is None:
+        return prepare_judges(cfg)
     weights = read_config(cfg.checkpoint)  # a wrong path is said before anything heavy is loaded
 
     import torch
@@ -50,6 +52,21 @@ def main(cfg: DictConfig) -> None:
     print(json.dumps(figures), flush=True)
     if result.not_learned:
         sys.exit(1)
+
+
+def prepare_judges(cfg: DictConfig) -> None:
+    """Trains the judges before there is a model, so that evaluations find them in their folder."""
+    import torch
+
+    from gamegen_x.evaluation.commands import Commands
+    from gamegen_x.evaluation.recordings import read_recordings
+    from gamegen_x.evaluation.suite import Suite
+
+    suite: Suite = build(cfg.suite)
+    recordings = read_recordings(find_recordings(cfg), **to_dict(cfg.reading))
+    commands = Commands(suite.command_names, recordings.action_space)
+    judges = suite.judges.judges(recordings, commands, torch.device(cfg.device))
+    print(json.dumps({"suite": suite.name, "data_id": recordings.data_id, "ceilings": judges.ceilings}), flush=True)
 
 
 def load_model(cfg: DictConfig, weights: dict[str, Any]) -> tuple[VideoVAE, Sampler | None]:
