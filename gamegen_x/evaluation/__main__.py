@@ -25,7 +25,8 @@ def main(cfg: DictConfig) -> None:
 
     started = time.monotonic()
     if cfg.checkpoint is None:
-        return prepare_judges(cfg)
+        prepare_judges(cfg)
+        return
     weights = read_config(cfg.checkpoint)  # a wrong path is said before anything heavy is loaded
 
     import torch

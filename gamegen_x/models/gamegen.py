@@ -95,9 +95,11 @@ class GameGenX(nn.Module):
         residuals: list[Tensor] = []
         if self.instructnet is not None and is_steered:
             prompt = conditions.video_prompt
+            past = PastFrames() if past is None else past
             residuals = self.instructnet(
                 tokens,
                 modulation,
+                past.frame_before(fold(latents)),
                 fold(conditions.actions),
                 fold(conditions.has_actions),
                 each_player(conditions.instruction),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import cast
 
 import torch
@@ -20,19 +20,20 @@ from gamegen_x.models.msdit import Block, MSDiT, norm
 class KeyEmbedder(nn.Module):
     """The keys held at every video frame of a latent frame, as one vector; a learned vector where no keys are given.
 
-    "No key is held" and "nobody said which keys are held" are different: the second leaves the world to itself.
+    "No key is held" and "nobody said which keys are held" are different: the second leaves the world to itself. All
+    are of unit size: few of many inputs are ever held, and what hangs on a small vector learns slowly.
     """
 
     def __init__(self, num_keys: int, frames_per_latent: int, dim: int) -> None:
         super().__init__()
         self.mlp = nn.Sequential(nn.Linear(frames_per_latent * num_keys, dim), nn.SiLU(), nn.Linear(dim, dim))
-        self.unknown = nn.Parameter(torch.randn(dim) * dim**-0.5)
+        self.unknown = nn.Parameter(torch.randn(dim))
 
     def forward(
         self, actions: Float[Tensor, "b t f k"], has_actions: Bool[Tensor, " b"]
     ) -> Float[Tensor, "b t d_keys"]:
         embedded = self.mlp(rearrange(actions, "b t f k -> b t (f k)"))
-        return torch.where(has_actions[:, None, None], embedded, self.unknown.to(embedded.dtype))
+        return norm(torch.where(has_actions[:, None, None], embedded, self.unknown.to(embedded.dtype)))
 
 
 class OperationFusion(nn.Module):
@@ -52,6 +53,27 @@ class OperationFusion(nn.Module):
     ) -> Float[Tensor, "b t n d"]:
         scale, shift = rearrange(self.to_scale_and_shift(F.silu(keys)), "b t (two d) -> two b t 1 d", two=2)
         return features + norm(features) * scale + shift
+
+
+class CarryOver(nn.Module):
+    """The frame before, carried over to new tokens in the way that the keys say: a mixture of `num_ways` linear maps.
+
+    A token sees the patch before it with a `ring` of latents around: what moves less than that within a latent frame
+    is carried to where it moves, without attention having to find it.
+    """
+
+    def __init__(self, latent_channels: int, dim: int, patch: int, ring: int, num_ways: int, keys_dim: int) -> None:
+        super().__init__()
+        self.num_ways = num_ways
+        self.ways = nn.Conv2d(latent_channels, num_ways * dim, patch + 2 * ring, stride=patch, padding=ring)
+        self.choose = nn.Linear(keys_dim, num_ways)
+
+    def forward(
+        self, frame_before: Float[Tensor, "b t c h w"], keys: Float[Tensor, "b t d_keys"]
+    ) -> Float[Tensor, "b t n d"]:
+        ways = self.ways(frame_before.flatten(0, 1).contiguous(memory_format=torch.channels_last))
+        ways = rearrange(ways, "(b t) (ways d) h w -> b t (h w) ways d", b=len(keys), ways=self.num_ways)
+        return (ways * self.choose(F.silu(keys))[:, :, None, :, None]).sum(dim=3)
 
 
 class InstructionFusion(nn.Module):
@@ -118,12 +140,14 @@ class InstructNet(nn.Module):
         causal: bool,
         temporal_cross_attention: bool,
         rotary_base: float,
+        carry: Mapping[str, int] | None,  # ring and num_ways of the frame before, or nothing of it
     ) -> None:
         super().__init__()
         self.num_keys = num_keys
         self.frames_per_latent = frames_per_latent
         self.embed_keys = KeyEmbedder(num_keys, frames_per_latent, keys_dim)
         self.embed_text = nn.Sequential(nn.Linear(text_dim, dim), nn.GELU(approximate="tanh"), nn.Linear(dim, dim))
+        self.carry = None if carry is None else CarryOver(latent_channels, dim, patch, keys_dim=keys_dim, **carry)
         self.embed_prompt = Patchify(latent_channels, dim, patch)
         nn.init.zeros_(self.embed_prompt.proj.weight)
         nn.init.zeros_(self.embed_prompt.proj.bias)  # type: ignore[arg-type]
@@ -145,6 +169,7 @@ class InstructNet(nn.Module):
         self,
         tokens: Float[Tensor, "b t n d"],
         modulation: Float[Tensor, "b t 6 d"],
+        frame_before: Float[Tensor, "b t c h w"],  # of each frame, zeros where there was none
         actions: Float[Tensor, "b t f k"],
         has_actions: Bool[Tensor, " b"],
         instruction: Float[Tensor, "b l d_text"],
@@ -159,6 +184,8 @@ class InstructNet(nn.Module):
         mask = instruction_mask | ~instruction_mask.any(dim=1, keepdim=True)  # nobody listens to an empty row
         if video_prompt is not None:
             tokens = tokens + self.embed_prompt(video_prompt) * has_prompt[:, None, None, None]
+        if self.carry is not None:
+            tokens = tokens + self.carry(frame_before, keys)
         residuals = []
         for each in cast(Iterable[InstructBlock], self.blocks):
             tokens = each.operation(tokens, keys)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -11,7 +12,8 @@ class PastFrames:
     """What the temporal attentions of a causal model made of context frames, in the order in which they are called.
 
     A pass over the context fills it; after `freeze`, any number of passes over new frames look at it and leave it as
-    it is. Keys are kept before their norm and rotation, which depend on where the window begins.
+    it is. Keys are kept before their norm and rotation, which depend on where the window begins. The context's latents
+    are kept too, for networks that look at the frame before.
 
     New frames come after all of the past and see each other causally. With `is_beside` they are other versions of the
     same frames instead: new frame i stands at place i, and sees the past before it and itself. So one pass trains a
@@ -20,12 +22,21 @@ class PastFrames:
 
     def __init__(self, is_beside: bool = False) -> None:
         self.is_beside = is_beside
+        self.latents: Tensor | None = None
         self.kept: list[tuple[Tensor, Tensor]] = []
         self.is_frozen = False
         self.turn = 0
 
     def freeze(self) -> None:
         self.is_frozen = True
+
+    def frame_before(self, latents: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t c h w"]:
+        """For each frame the frame before it; zeros where there was none."""
+        known = latents[:, :0] if self.latents is None else self.latents
+        if not self.is_frozen:
+            self.latents = latents
+        earlier = known if self.is_beside and self.is_frozen else torch.cat([known[:, -1:], latents[:, :-1]], dim=1)
+        return F.pad(earlier, (0, 0, 0, 0, 0, 0, latents.shape[1] - earlier.shape[1], 0))
 
     def with_past(
         self, key: Float[Tensor, "s n e d"], value: Float[Tensor, "s n e d"]
