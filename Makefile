@@ -14,7 +14,7 @@ PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c 
 
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo reproduce test check notebook benchmarks clean
+.PHONY: demo reproduce test check benchmarks clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 from omegaconf import DictConfig
 
 from gamegen_x.config import entry_point
+from gamegen_x.schema.action_space import ActionSpace
+from gamegen_x.schema.caption import Instruction
+from gamegen_x.schema.weights_folder import check_files, read_config
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,21 +27,31 @@ if TYPE_CHECKING:
 DEFAULT_FRAMES = 102
 
 
-@entry_point("sample")
+@entry_point(
+    "sample",
+    {
+        "num_frames": int,
+        "instruction": str,
+        "continue_video": str,
+        "video_prompt": str,
+        "sampler": "gamegen_x.sampling.clip_sampler.check_settings",
+    },
+)
 def main(cfg: DictConfig) -> None:
-    from gamegen_x.models.weights import read_config
+    started = time.perf_counter()
+    described = read_config(cfg.weights)
+    check_files(cfg.weights, described["networks"])
+    actions = check_request(cfg, ActionSpace.from_dict(described["action_space"]))
 
-    read_config(cfg.weights)  # a wrong path is said before anything heavy is loaded
-
-    from gamegen_x.sampling.clip_sampler import ClipSampler
+    from gamegen_x.sampling.clip_sampler import ClipSampler, check_settings
     from gamegen_x.sampling.networks import Networks
     from gamegen_x.sampling.video_file import to_pixels, write_gif, write_video
 
-    started = time.perf_counter()
+    settings = described["sampler"] | {name: value for name, value in cfg.sampler.items() if value is not None}
+    check_settings(**settings)
+    request = make_request(cfg, described, actions)
     networks = Networks.load(cfg.weights, cfg.device)
-    request = read_request(cfg, networks)
-    overrides = {name: value for name, value in cfg.sampler.items() if value is not None}
-    sampler = ClipSampler(networks, **{**networks.sampler, **overrides})
+    sampler = ClipSampler(networks, **settings)
     video = sampler.sample(request, on_progress)
     pixels = to_pixels(video[0])
     frames = with_keys(pixels, request, networks, cfg.scale) if cfg.show_keys else side_by_side(pixels, cfg.scale)
@@ -46,60 +63,77 @@ def main(cfg: DictConfig) -> None:
     print(json.dumps({"output": str(cfg.output), "frames": len(frames), "seconds_total": seconds}))
 
 
-def read_request(cfg: DictConfig, networks: Networks) -> SampleRequest:
-    """Everything that the user asked for, checked before the first latent is drawn."""
+def check_request(cfg: DictConfig, action_space: ActionSpace) -> npt.NDArray[np.uint8] | None:
+    """Says what is wrong with a request before torch is imported; gives the keys `[p t k]`, if there are any."""
+    num_frames = 1 if cfg.num_frames is None else cfg.num_frames
+    if min(cfg.num_players, cfg.scale, num_frames, cfg.num_context_frames) < 1:
+        raise ValueError(
+            "num_frames, num_players, num_context_frames and scale are at least 1, "
+            f"got {cfg.num_frames}, {cfg.num_players}, {cfg.num_context_frames} and {cfg.scale}"
+        )
+    if Path(cfg.output).suffix not in (".mp4", ".gif"):
+        raise ValueError(
+            f"output={cfg.output} ends with neither .mp4 nor .gif, the two kinds of files that are written"
+        )
+    for video in (cfg.continue_video, cfg.video_prompt):
+        if video is not None and not Path(video).is_file():
+            raise FileNotFoundError(f"no video file {video}")
+    if cfg.instruction:
+        Instruction(cfg.instruction, cfg.instruction_frame)
+    return read_keys(cfg["keys"], action_space, cfg.num_players) if cfg["keys"] else None
+
+
+def read_keys(text: str, action_space: ActionSpace, num_players: int) -> npt.NDArray[np.uint8]:
+    """The keys `[p t k]` of a key string or of a file that holds one; the shorter players end with no key."""
+    if os.path.isfile(text):  # Path.is_file raises where a key string is longer than names of files may be
+        text = Path(text).read_text()
+    elif text.endswith(".txt"):
+        raise FileNotFoundError(f"no file {text}; keys is such a file, or a string like 'W*24 D*24'")
+    players = [action_space.parse(part) for part in text.split("|")]
+    if len(players) not in (1, num_players):
+        raise ValueError(f"keys are given for {len(players)} players (separated by |), num_players is {num_players}")
+    if len(players) == 1:
+        players *= num_players
+    return np.stack([with_length(rows, max(len(rows) for rows in players)) for rows in players])
+
+
+def with_length(rows: npt.NDArray[np.uint8], num_frames: int) -> npt.NDArray[np.uint8]:
+    """Rows of keys cut to a length, or followed by no key."""
+    rows = rows[:num_frames]
+    return np.pad(rows, ((0, num_frames - len(rows)), (0, 0)))
+
+
+def make_request(cfg: DictConfig, described: Mapping[str, Any], actions: npt.NDArray[np.uint8] | None) -> SampleRequest:
+    """Everything that the user asked for, as tensors. `described` is the config.json of the weights."""
     import torch
 
     from gamegen_x.sampling.clip_sampler import SampleRequest
-    from gamegen_x.schema.caption import Instruction
 
-    actions = read_keys(cfg["keys"], networks, cfg.num_players) if cfg["keys"] else None
     num_frames = cfg.num_frames or (DEFAULT_FRAMES if actions is None else actions.shape[1])
-    if num_frames < 1 or cfg.num_players < 1:
-        raise ValueError(f"num_frames and num_players are at least 1, got {num_frames} and {cfg.num_players}")
-    if actions is not None:  # keys that are shorter than the clip are followed by no key
-        actions = torch.nn.functional.pad(actions[:, :num_frames], (0, 0, 0, max(0, num_frames - actions.shape[1])))
-    context = None
+    held = None
+    if actions is not None:
+        held = torch.from_numpy(np.stack([with_length(rows, num_frames) for rows in actions])).float()[None]
+    size = (described["height"], described["width"])
+    context = video_prompt = None
     if cfg.continue_video:
-        context = read_frames(cfg.continue_video, networks, cfg.num_context_frames, cfg.num_players)
-    video_prompt = None
+        context = read_frames(cfg.continue_video, size, cfg.num_context_frames, cfg.num_players)
     if cfg.video_prompt:
-        video_prompt = read_frames(cfg.video_prompt, networks, num_frames, cfg.num_players)
-    instructions = [[Instruction(cfg.instruction, cfg.instruction_frame)]] if cfg.instruction else []
+        video_prompt = read_frames(cfg.video_prompt, size, num_frames, cfg.num_players)
     return SampleRequest(
         prompts=[cfg.prompt],
         num_frames=num_frames,
         seed=cfg.seed,
         num_players=cfg.num_players,
-        actions=None if actions is None else actions[None],
+        actions=held,
         context=context,
-        instructions=instructions,
+        instructions=[[Instruction(cfg.instruction, cfg.instruction_frame)]] if cfg.instruction else [],
         video_prompt=video_prompt,
     )
 
 
-def read_keys(text: str, networks: Networks, num_players: int) -> Tensor:
-    """The keys `[p t k]` of a key string or of a file that holds one; the shorter players end with no key."""
-    import torch
-
-    if Path(text).is_file():
-        text = Path(text).read_text()
-    players = [networks.action_space.parse(part) for part in text.split("|")]
-    if len(players) not in (1, num_players):
-        raise ValueError(f"keys are given for {len(players)} players (separated by |), num_players is {num_players}")
-    if len(players) == 1:
-        players *= num_players
-    longest = max(len(rows) for rows in players)
-    actions = torch.zeros(num_players, longest, networks.action_space.num_keys)
-    for player, rows in enumerate(players):
-        actions[player, : len(rows)] = torch.from_numpy(rows)
-    return actions
-
-
-def read_frames(path: str, networks: Networks, num_frames: int, num_players: int) -> Tensor:
+def read_frames(path: str, size: tuple[int, int], num_frames: int, num_players: int) -> Tensor:
     """The first frames of a video file, resized to what the weights make, as `[1 p t 3 h w]` in [-1, 1]."""
     import cv2
-    import numpy as np
     import torch
 
     from gamegen_x.sampling.video_file import from_pixels, read_video
@@ -109,8 +143,7 @@ def read_frames(path: str, networks: Networks, num_frames: int, num_players: int
         raise ValueError(
             f"{path} has {len(frames)} frames, {num_frames} are needed; give a longer video or ask for fewer"
         )
-    size = (networks.width, networks.height)
-    resized = np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames[:num_frames]])
+    resized = np.stack([cv2.resize(frame, size[::-1], interpolation=cv2.INTER_AREA) for frame in frames[:num_frames]])
     return from_pixels(torch.from_numpy(resized))[None, None].expand(-1, num_players, -1, -1, -1, -1)
 
 

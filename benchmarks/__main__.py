@@ -9,6 +9,7 @@ import platform
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from benchmarks.rows import Row, table
 from gamegen_x.config import CONFIGS, entry_point, nearest
 from gamegen_x.schema.files import atomic_file
 
-PARTS = ("train_step",)
+PARTS = ("train_step", "vae_decode", "data_loader", "curation", "renderer")
+WITH_DIFFUSERS = ("train_step", "vae_decode")
 VERSIONS_OF = ("torch", "diffusers", "av", "decord", "webdataset", "numpy")
 MISSED = 1  # exit status
 
@@ -47,7 +49,7 @@ def measure(cfg: DictConfig) -> dict[str, Any]:
         "threads": cfg.threads,
         "machine": f"{platform.machine()} {_processor()}",
         "python": platform.python_version(),
-        "versions": {name: importlib.metadata.version(name) for name in VERSIONS_OF},
+        "versions": {name: importlib.metadata.version(name) for name in VERSIONS_OF if find_spec(name)},
         "commit": _commit(),
     }
 
@@ -57,6 +59,8 @@ def _chosen(only: Any) -> list[str]:
     for name in names:
         if name not in PARTS:
             raise ValueError(f"only={name}: no such part{nearest(name, PARTS)}; there are {', '.join(PARTS)}")
+        if name in WITH_DIFFUSERS and find_spec("diffusers") is None:
+            raise ValueError(f"{name} needs diffusers, its peer; install it: pip install 'gamegen-x[benchmarks]'")
     return names
 
 

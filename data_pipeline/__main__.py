@@ -18,7 +18,7 @@ DAMAGED = 1  # exit status
 FIGURES = "curation.json"
 
 
-@entry_point("curate")
+@entry_point("curate", {"input": str, "output": str, "workers": int})
 def curate(cfg: DictConfig) -> None:
     pipeline = Pipeline(build(cfg.pipeline.stages))
     output = Path(cfg.output)

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import hydra
@@ -22,7 +23,14 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gamegen_x.config_targets import Signature, UnknownTarget, find_mistake, find_signature, unknown_argument
+from gamegen_x.config_targets import (
+    Signature,
+    UnknownTarget,
+    find_mistake,
+    find_signature,
+    other_kind,
+    unknown_argument,
+)
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 USER_MISTAKE = 2  # exit status
@@ -31,15 +39,20 @@ SHOW_EVERYTHING = "HYDRA_FULL_ERROR"
 SHORT_MESSAGES = "GAMEGEN_X_SHORT_MESSAGES"
 FILE_MISTAKES = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
 MAX_SHOWN = 6  # mistakes, or known names, in one message
+Kinds = Mapping[str, type | str]  # of plain values: int, float, bool, str or list; of a mapping: who takes it
 _REFERENCE = re.compile(r"\$\{([^${}:]+)\}")
 
 # ${len:${action_space.keys}} in YAML: a network's number of keys is derived, never written.
 OmegaConf.register_new_resolver("len", len, replace=True)
 
 
-def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
+def entry_point(
+    config_name: str, kinds: Kinds = MappingProxyType({})
+) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
     """Makes a function of a composed and checked config a command.
 
+    A value of the root file must be of the kind that stands there. `kinds` tells it of those that are null there, and
+    of a mapping which function takes what is in it.
     A user's mistake ends it with one message and status 2, Ctrl-C with one line and status 130. With HYDRA_FULL_ERROR=1
     everything is raised as it is.
     """
@@ -48,7 +61,7 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], None]], Ca
         @functools.wraps(main)
         def checked(cfg: DictConfig) -> None:
             with _mistakes_in_one_message(config_name):  # here too: Hydra would add lines of its own
-                check(cfg)
+                check(cfg, kinds)
                 main(cfg)
 
         @functools.wraps(main)
@@ -59,17 +72,19 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], None]], Ca
                 with _mistakes_in_one_message(config_name):
                     hydra.main(config_path=str(CONFIGS), config_name=config_name, version_base="1.3")(checked)()
             else:
-                hydra.main(config_path=str(CONFIGS), config_name=config_name, version_base="1.3")(_raising(main))()
+                hydra.main(config_path=str(CONFIGS), config_name=config_name, version_base="1.3")(
+                    _raising(main, kinds)
+                )()
 
         return run
 
     return decorate
 
 
-def _raising(main: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
+def _raising(main: Callable[[DictConfig], None], kinds: Kinds) -> Callable[[DictConfig], None]:
     @functools.wraps(main)
     def checked(cfg: DictConfig) -> None:
-        check(cfg)
+        check(cfg, kinds)
         main(cfg)
 
     return checked
@@ -116,8 +131,8 @@ def to_dict(node: DictConfig) -> dict[str, Any]:
     return OmegaConf.to_container(node, resolve=True)  # type: ignore[return-value]
 
 
-def check(cfg: DictConfig) -> None:
-    """Finds every mistake that can be seen before anything is built or imported.
+def check(cfg: DictConfig, kinds: Kinds = MappingProxyType({})) -> None:
+    """Finds every mistake that can be seen before anything is built or imported. `kinds`: see `entry_point`.
 
     Missing values, names that nothing takes, values of a wrong type, targets outside our packages. Raises ValueError.
     """
@@ -125,6 +140,11 @@ def check(cfg: DictConfig) -> None:
     mistakes = [f"{key} is missing; give it a value: {key}=..." for key in _missing(raw, "")]
     is_complete = not mistakes
     mistakes += _stray_mistakes(cfg)
+    mistakes += _kind_mistakes(_root_file() or {}, raw, "", kinds)
+    for place, target in kinds.items():
+        if isinstance(target, str):
+            given = {name: value for name, value in raw[place].items() if value is not None}
+            mistakes += _argument_mistakes(given, find_signature(target), place, frozenset())
     if is_complete:
         resolved = OmegaConf.to_container(cfg, resolve=True)
         mistakes += _target_mistakes(resolved, "", frozenset(_references(raw, ())))
@@ -196,24 +216,59 @@ def _missing(value: Any, place: str) -> Iterator[str]:
 
 def _stray_mistakes(cfg: DictConfig) -> list[str]:
     """Top-level names that neither the root file nor a config group knows: typos in experiment files."""
-    if not HydraConfig.initialized():
-        return []
-    known = _known_at_the_top(HydraConfig.get().job.config_name)
+    known = _known_at_the_top()
     if known is None:
         return []
     strays = [str(name) for name in cfg if name not in known]
     return [f"{name}: unknown, nothing reads it{nearest(name, sorted(known))}" for name in strays]
 
 
-def _known_at_the_top(config_name: str) -> set[str] | None:
-    """The keys of a root file and the groups it chooses from; None where that cannot be told."""
-    for source in HydraConfig.get().runtime.config_sources:
-        path = Path(source.path) / f"{config_name}.yaml"
-        if source.schema == "file" and path.is_file():
-            break
-    else:
+def _kind_mistakes(written: Mapping[str, Any], given: Mapping[str, Any], place: str, kinds: Kinds) -> Iterator[str]:
+    """Values that are of another kind than what the root file holds; nodes with a `_target_` are judged elsewhere."""
+    for name, example in written.items():
+        where, value = _join(place, name), given.get(name)
+        if where in ("defaults", "hydra"):
+            continue
+        if isinstance(example, dict) and isinstance(value, dict):
+            if "_target_" not in example:
+                yield from _kind_mistakes(example, value, where, kinds)
+            continue
+        kind = kinds.get(where) or _kind_of(example)
+        is_null_still = value is None and example is None
+        is_third_way = kind is bool and value == "auto"
+        if not isinstance(kind, type) or is_null_still or is_third_way or _is_open(value):
+            continue
+        mistake = other_kind(value, kind)
+        if mistake:
+            yield f"{where}: {mistake}"
+
+
+def _kind_of(example: Any) -> type | None:
+    """What a value of the root file tells of those that may take its place."""
+    return None if example is None or isinstance(example, dict) or _is_open(example) else type(example)
+
+
+def _is_open(value: Any) -> bool:
+    """Whether a value is filled in from elsewhere."""
+    return isinstance(value, str) and (value == "???" or "${" in value)
+
+
+def _root_file() -> dict[str, Any] | None:
+    """The file that the command was composed from, as it is written; None where there is none."""
+    if not HydraConfig.initialized():
         return None
-    written = yaml.safe_load(path.read_text()) or {}
+    for source in HydraConfig.get().runtime.config_sources:
+        path = Path(source.path) / f"{HydraConfig.get().job.config_name}.yaml"
+        if source.schema == "file" and path.is_file():
+            return yaml.safe_load(path.read_text()) or {}
+    return None
+
+
+def _known_at_the_top() -> set[str] | None:
+    """The keys of a root file and the groups it chooses from; None where that cannot be told."""
+    written = _root_file()
+    if written is None:
+        return None
     known = {str(name) for name in written if name not in ("defaults", "hydra")}
     for choice in written.get("defaults", []):
         if isinstance(choice, str):
@@ -334,5 +389,5 @@ def _end_interrupted() -> None:
 
 def _resumed(command: str) -> str:
     """The same command, with resume=true where the config has such a key."""
-    has_resume = HydraConfig.initialized() and "resume" in (_known_at_the_top(HydraConfig.get().job.config_name) or ())
+    has_resume = "resume" in (_known_at_the_top() or ())
     return f"{command} resume=true" if has_resume and "resume=" not in command else command

@@ -131,12 +131,21 @@ def find_mistake(value: Any, parameter: Parameter, signature: Signature) -> Mist
     if _matches(value, parameter.annotation, parameter.module, signature.is_ours):
         return None
     expected = " or ".join(dict.fromkeys(_said(parameter.annotation, parameter.module)))
-    hint = ""
-    if isinstance(value, float) and value.is_integer():
-        hint = f"; write {int(value)}"
+    hint = _whole_number(value)
     if isinstance(value, str) and _is_class(parameter):
         hint = "; choose a file of its config group, or write a node with _target_"
     return Mistake("", f"expected {expected}, got {_show(value)}{hint}")
+
+
+def other_kind(value: Any, kind: type) -> str | None:
+    """What is wrong with a plain value where another one of a `kind` stands: int, float, bool, str or list."""
+    if _is_one_of(value, kind.__name__):
+        return None
+    return f"expected {_SAID[kind.__name__]}, got {_show(value)}{_whole_number(value)}"
+
+
+def _whole_number(value: Any) -> str:
+    return f"; write {int(value)}" if isinstance(value, float) and value.is_integer() else ""
 
 
 def unknown_argument(signature: Signature, name: str) -> str:

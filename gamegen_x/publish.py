@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 
 from gamegen_x.config import entry_point, to_dict
 from gamegen_x.schema.files import atomic_file
+from gamegen_x.schema.weights_folder import read_config
 
 
 @entry_point("publish")
@@ -30,7 +31,7 @@ def main(cfg: DictConfig) -> None:
 
     import torch
 
-    from gamegen_x.models.weights import load_network, read_config, save_networks
+    from gamegen_x.models.weights import load_network, save_networks
 
     config = read_config(cfg.weights)
     networks = {name: load_network(cfg.weights, name) for name in config["networks"]}

@@ -1,13 +1,17 @@
 """What a user sees who mistypes something: one message, at once, before torch is imported."""
 
+import ast
 import os
 import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
@@ -18,7 +22,7 @@ SCRIPT = """
 import sys
 from gamegen_x.config import build, entry_point
 
-@entry_point("root")
+@entry_point("root", {"weights": str})
 def main(cfg):
     assert "torch" not in sys.modules
     if cfg.wait:
@@ -109,6 +113,10 @@ GOLDEN = {
     "a whole number": (["data.num_workers=2.0"], "data.num_workers: expected integer, got number 2.0; write 2"),
     "a truth value": (["data.cache_frames=1"], "data.cache_frames: expected true or false, got integer 1"),
     "a number of a library": (["optimizer.lr=fast"], "optimizer.lr: expected number or Tensor, got string 'fast'"),
+    "a type at the top": (["seed=soon"], "seed: expected integer, got string 'soon'"),
+    "a whole number at the top": (["seed=1.0"], "seed: expected integer, got number 1.0; write 1"),
+    "a truth value at the top": (["wait=2"], "wait: expected true or false, got integer 2"),
+    "a type of what is null in the file": (["weights=3"], "weights: expected string, got integer 3"),
     "null": (["data.views=null"], "data.views: expected string, got null"),
     "an item of a list": (
         ["vae.stages=[{factor: [1, 2, 2], chanels: 8}]"],
@@ -156,8 +164,33 @@ def test_a_mistake_gives_one_message_at_once(folder: Path, case: str) -> None:
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 3
 
 
-def test_a_good_configuration_runs(folder: Path) -> None:
-    assert run(folder, "seed=7") == (0, "ran with 7\n", "")
+@pytest.mark.parametrize("good", [["seed=7"], ["seed=7", "resume=auto"], ["seed=7", "weights=null"]])
+def test_a_good_configuration_runs(folder: Path, good: list[str]) -> None:
+    assert run(folder, *good) == (0, "ran with 7\n", "")
+
+
+def nulls(node: Any, place: str) -> Iterator[str]:
+    for name, value in node.items():
+        where = f"{place}.{name}" if place else name
+        if isinstance(value, dict) and where != "hydra":
+            yield from nulls(value, where)
+        elif value is None:
+            yield where
+
+
+@pytest.mark.parametrize("root", ["train", "sample", "curate", "record", "evaluate", "export", "walk", "publish"])
+def test_a_command_tells_of_what_kind_each_null_of_its_root_file_is(root: str) -> None:
+    decorators = [
+        node
+        for source in [*CONFIGS.parent.glob("*.py"), *CONFIGS.parent.glob("*/**/*.py")]
+        if f'"{root}"' in (text := source.read_text()) and "tests" not in source.parts and ".venv" not in source.parts
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "entry_point" and node.args[0].value == root
+    ]
+    (decorator,) = decorators
+    told = {key.value for each in decorator.args[1:] for key in each.keys}
+    untold = [name for name in nulls(yaml.safe_load((CONFIGS / f"{root}.yaml").read_text()), "") if name not in told]
+    assert not [name for name in untold if name.split(".")[0] not in told]
 
 
 def test_a_broken_file_is_named(folder: Path) -> None:

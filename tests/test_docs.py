@@ -157,6 +157,15 @@ def test_every_command_that_is_written_composes(command, configs):
         assert program in FOREIGN, f"{place}: nobody checks {program!r}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_override_with_a_plus_or_a_tilde_fits_some_command(page, configs):
+    """Hydra refuses a plus where a key is there already, and a tilde where it is not."""
+    named = [
+        words.split() for words in INLINE.findall(prose(page)) if re.match(r"[+~][a-z]", words) and "<" not in words
+    ]
+    assert not [words for words in named if not any(fits(root, words) for root in ROOTS)]
+
+
 def fits(root, overrides):
     try:
         compose(root, overrides=overrides)
@@ -205,7 +214,7 @@ def braces_expanded(path):
 def test_the_tree_of_the_architecture_names_every_module_and_no_other():
     page = (ROOT / "docs/architecture.md").read_text()
     tree = next(block for _, block in FENCE.findall(page) if block.startswith("train.py"))
-    named, folders = set(), []
+    named, folders = [], []
     for line in tree.splitlines():
         depth = len(re.match(r"[│ ]*(├── |└── )?", line)[0]) // 4
         text = re.sub(r"^[│├└─ ]*", "", line)
@@ -213,14 +222,22 @@ def test_the_tree_of_the_architecture_names_every_module_and_no_other():
         if folder:
             folders[depth:] = [folder[1]]
         for file in re.findall(r"^((?:[\w/]+\.py ?)+)", text):
-            named |= {"/".join([*folders[:depth], each]) for each in file.split()}
+            named += ["/".join([*folders[:depth], each]) for each in file.split()]
     ours = {
         name_of(path)
         for package in ("gamegen_x", "data_pipeline")
         for path in (ROOT / package).rglob("*.py")
         if path.stat().st_size
     }
-    assert {name for name in named if "/" in name} == ours
+    assert sorted(name for name in named if "/" in name) == sorted(ours)  # each once
+
+
+def test_the_tree_of_the_architecture_names_every_root_and_group_of_configs():
+    page = (ROOT / "docs/architecture.md").read_text()
+    tree = page[page.index("configs/     ") : page.index("gamegen_x/\n")]
+    groups = {f"{path.name}/" for path in CONFIGS.iterdir() if path.is_dir()}
+    assert set(re.findall(r"\b\w+/", tree)) == groups | {"configs/", "critic/", "perceptual/"}
+    assert set(re.findall(r"\w+\.yaml", tree)) == {path.name for path in CONFIGS.glob("*.yaml")}
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=name_of)

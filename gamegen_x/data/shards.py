@@ -103,16 +103,6 @@ def read_record(sample: Sample, shard: Path) -> ShardRecord:
     return record
 
 
-def stream_records(folder: str | Path) -> Iterator[ShardRecord | DamagedRecord]:
-    """Every sample of a folder's shards, in the order of the files; what is damaged comes as its exception."""
-    for shard in find_shards(Path(folder)):
-        for sample in walk_samples(shard):
-            try:
-                yield read_record(sample, shard)
-            except DamagedRecord as damage:
-                yield damage
-
-
 def find_shards(folder: Path) -> list[Path]:
     """The tar files of a folder. Raises FileNotFoundError that says how to make some."""
     shards = sorted(folder.glob("*.tar"))

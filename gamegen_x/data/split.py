@@ -21,8 +21,9 @@ from gamegen_x.data.shards import check_damage
 from gamegen_x.data.video_prompts import PromptStyle, draw_prompt
 from gamegen_x.data.windows import WindowRules
 from gamegen_x.models.vae import VideoVAE
-from gamegen_x.models.weights import build_network, load_network, read_config
+from gamegen_x.models.weights import build_network, load_network
 from gamegen_x.schema.action_space import ActionSpace
+from gamegen_x.schema.weights_folder import read_config
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, cast
 from omegaconf import DictConfig
 
 from gamegen_x.config import build, check, entry_point, to_dict
+from gamegen_x.evaluation.checks import check_recordings, holds_recordings
+from gamegen_x.schema.weights_folder import check_files, read_config
 
 if TYPE_CHECKING:
     from gamegen_x.evaluation.generation import Sampler
@@ -19,23 +21,27 @@ if TYPE_CHECKING:
     from gamegen_x.models.vae import VideoVAE
 
 
-@entry_point("evaluate")
+@entry_point("evaluate", {"recordings": str, "sampler": "gamegen_x.sampling.clip_sampler.check_settings"})
 def main(cfg: DictConfig) -> None:
-    from gamegen_x.models.weights import read_config
-
     started = time.monotonic()
+    if cfg.recordings is not None:  # what can be wrong with paths is said before anything heavy is loaded
+        check_recordings(cfg.recordings)
     if cfg.checkpoint is None:
         prepare_judges(cfg)
         return
-    weights = read_config(cfg.checkpoint)  # a wrong path is said before anything heavy is loaded
+    weights = read_config(cfg.checkpoint)
+    check_files(cfg.checkpoint, weights["networks"])
 
     import torch
 
     from gamegen_x.evaluation.recordings import read_recordings
     from gamegen_x.evaluation.suite import Result, Suite
+    from gamegen_x.sampling.clip_sampler import check_settings
 
+    settings = weights["sampler"] | {name: value for name, value in cfg.sampler.items() if value is not None}
+    check_settings(**settings)
     suite: Suite = build(cfg.suite)
-    vae, sampler = load_model(cfg, weights)
+    vae, sampler = load_model(cfg, weights, settings)
     recordings = read_recordings(find_recordings(cfg), **to_dict(cfg.reading))
     check_fit(weights, recordings.val[0])
     result: Result = suite.run(
@@ -70,7 +76,7 @@ def prepare_judges(cfg: DictConfig) -> None:
     print(json.dumps({"suite": suite.name, "data_id": recordings.data_id, "ceilings": judges.ceilings}), flush=True)
 
 
-def load_model(cfg: DictConfig, weights: dict[str, Any]) -> tuple[VideoVAE, Sampler | None]:
+def load_model(cfg: DictConfig, weights: dict[str, Any], settings: dict[str, Any]) -> tuple[VideoVAE, Sampler | None]:
     """The VAE, and a sampler where the weights hold more than a VAE."""
     from gamegen_x.models.vae import VideoVAE
     from gamegen_x.models.weights import load_network
@@ -81,14 +87,11 @@ def load_model(cfg: DictConfig, weights: dict[str, Any]) -> tuple[VideoVAE, Samp
         print(f"{cfg.checkpoint} has no msdit: only its VAE is measured", flush=True)
         return cast(VideoVAE, load_network(cfg.checkpoint, "vae").to(cfg.device)), None
     networks = Networks.load(cfg.checkpoint, cfg.device)
-    overrides = {name: value for name, value in cfg.sampler.items() if value is not None}
-    return networks.vae, ClipSampler(networks, **{**networks.sampler, **overrides})
+    return networks.vae, ClipSampler(networks, **settings)
 
 
 def find_recordings(cfg: DictConfig) -> Path:
     """The folder named by `recordings`; else the usual one, if it is there; else clips that are recorded now."""
-    from gamegen_x.evaluation.recordings import holds_recordings
-
     if cfg.recordings is not None:
         return Path(cfg.recordings)
     if holds_recordings(cfg.recording.unless_found):

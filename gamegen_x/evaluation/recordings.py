@@ -20,6 +20,7 @@ from torch import Tensor
 from gamegen_x.data.decode import Expected, decode_video
 from gamegen_x.data.records import DamagedRecord
 from gamegen_x.data.shards import Sample, find_shards, read_record, walk_samples
+from gamegen_x.evaluation.checks import SPLITS, check_recordings
 from gamegen_x.sampling.video_file import read_video
 from gamegen_x.schema.action_space import ActionSpace
 from gamegen_x.schema.caption import Instruction
@@ -99,9 +100,10 @@ def read_recordings(
     nothing to read; ValueError where too much is damaged, and where train and val share a world.
     """
     folder = Path(folder)
+    check_recordings(folder)
     train, val = (
         _read_split(folder / split, num_players, min_frames, max_clips, max_damaged_share)
-        for split, max_clips in (("train", max_train_clips), ("val", max_val_clips))
+        for split, max_clips in zip(SPLITS, (max_train_clips, max_val_clips), strict=True)
     )
     shared = frozenset().union(*(clip.planets for clip in train)) & frozenset().union(*(clip.planets for clip in val))
     if shared:
@@ -109,12 +111,6 @@ def read_recordings(
             f"{folder}: train and val both show the worlds {sorted(shared)[:5]}; val must be unseen worlds"
         )
     return Recordings(str(folder), _data_id(folder), train, val)
-
-
-def holds_recordings(folder: str | Path) -> bool:
-    """Whether there are shards or traces of both splits."""
-    splits = [Path(folder) / split for split in ("train", "val")]
-    return all(any(split.glob("*.tar")) or any(split.glob("*/trace.json")) for split in splits)
 
 
 def _read_split(
@@ -141,12 +137,7 @@ def _sources(folder: Path) -> list[Callable[[], Recording]]:
     """A reader for each record of the shards, or for each trace, whichever is there."""
     if any(folder.glob("*.tar")):
         return [partial(_of_record, sample, shard) for shard in find_shards(folder) for sample in walk_samples(shard)]
-    if traces := sorted(folder.glob("*/trace.json")):
-        return [partial(_of_trace, path.parent) for path in traces]
-    raise FileNotFoundError(
-        f"no shards (*.tar) and no traces in {folder}; make them with `python -m data_pipeline` or "
-        "`python -m gamegen_x.games.record`, or set `data=null`: the suite then records its own"
-    )
+    return [partial(_of_trace, path.parent) for path in sorted(folder.glob("*/trace.json"))]
 
 
 def _thinned(values: list[T], count: int) -> list[T]:
@@ -205,7 +196,7 @@ def _checked(recording: Recording, num_players: int, min_frames: int) -> list[Re
 def _data_id(folder: Path) -> str:
     """From the id in each split's dataset.json, else from the content itself."""
     digest = hashlib.sha256()
-    for split in (folder / "train", folder / "val"):
+    for split in (folder / name for name in SPLITS):
         header = split / "dataset.json"
         if header.is_file():
             digest.update(str(json.loads(header.read_text())["dataset_id"]).encode())

@@ -285,7 +285,7 @@ def _with_progress(frames_made: Iterator[int], total: int, num_found: int) -> It
         yield frames
 
 
-@entry_point("record")
+@entry_point("record", {"output": str})
 def main(cfg: DictConfig) -> None:
     if min(cfg.num_episodes, cfg.num_frames, cfg.workers) < 1:
         raise ValueError(

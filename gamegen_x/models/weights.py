@@ -16,10 +16,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from gamegen_x.schema.files import atomic_file
+from gamegen_x.schema.weights_folder import CONFIG, FORMAT, read_config
 
-FORMAT = 1
-CONFIG = "config.json"
-KINDS = ("base", "causal", "distilled")
 OURS = "gamegen_x.models."  # a config that comes with weights is foreign input: it may build nothing else
 
 
@@ -40,32 +38,6 @@ def save_networks(
             save_file(tensors, path)
     with atomic_file(folder / CONFIG) as path:
         path.write_text(json.dumps({"format": FORMAT, **config}, indent=2) + "\n")
-
-
-def read_config(folder: str | Path) -> dict[str, Any]:
-    """The config.json of a weights folder. Raises FileNotFoundError or ValueError that says what to do."""
-    folder = Path(folder)
-    if folder.is_file():
-        raise ValueError(
-            f"{folder} is a file, expected a weights folder with {CONFIG}; a training checkpoint (.ckpt, a pickle) is "
-            "turned into one by `python -m gamegen_x.training.export checkpoint=<file> output=<folder>`"
-        )
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            f"no weights folder {folder}; name one that holds {CONFIG}, e.g. weights/snowglobe-tiny"
-        )
-    if not (folder / CONFIG).is_file():
-        found = sorted(path.name for path in folder.iterdir())[:8]
-        raise FileNotFoundError(f"{folder} holds no {CONFIG}, so it is not a weights folder; it holds {found}")
-    try:
-        config: dict[str, Any] = json.loads((folder / CONFIG).read_text())
-    except json.JSONDecodeError as mistake:
-        raise ValueError(f"{folder / CONFIG} is not readable JSON: {mistake}") from None
-    if config.get("format") != FORMAT:
-        raise ValueError(f"{folder / CONFIG} has format {config.get('format')!r}, this code reads format {FORMAT}")
-    if config.get("kind") not in KINDS:
-        raise ValueError(f"{folder / CONFIG} has kind {config.get('kind')!r}, expected one of {list(KINDS)}")
-    return config
 
 
 def load_network(folder: str | Path, name: str) -> nn.Module:
@@ -92,7 +64,10 @@ def build_network(description: Mapping[str, Any]) -> nn.Module:
         raise ValueError(f"the weights' config names {target!r}, which this version does not have") from None
     if not (inspect.isclass(network_class) and issubclass(network_class, nn.Module)):
         raise ValueError(f"the weights' config names {target!r}, which is no network")
-    network: nn.Module = network_class(**arguments)
+    try:
+        network: nn.Module = network_class(**arguments)
+    except TypeError as mistake:
+        raise ValueError(f"the weights' config does not fit {class_name} of this version: {mistake}") from mistake
     return network
 
 

@@ -38,6 +38,19 @@ class SampleRequest:
     use_instructnet: bool = True
 
 
+def check_settings(*, num_steps: int, solver: str, shift: float, guidance: float, window: int, block: int) -> None:
+    """Raises ValueError for settings that no ClipSampler takes: said before networks are loaded for it."""
+    if solver not in SOLVERS:
+        raise ValueError(f"sampler.solver is one of {list(SOLVERS)}, got {solver!r}")
+    if num_steps < 1 or shift <= 0 or guidance < 0:
+        raise ValueError(
+            "need sampler.num_steps >= 1, sampler.shift > 0 and sampler.guidance >= 0, "
+            f"got {num_steps}, {shift} and {guidance}"
+        )
+    if not 1 <= block <= window:
+        raise ValueError(f"need 1 <= sampler.block <= sampler.window (latent frames), got {block} and {window}")
+
+
 class ClipSampler:
     """Samples latents a block at a time, each block given the `window` of latents before it, and decodes them.
 
@@ -47,10 +60,7 @@ class ClipSampler:
     def __init__(
         self, networks: Networks, num_steps: int, solver: str, shift: float, guidance: float, window: int, block: int
     ) -> None:
-        if solver not in SOLVERS:
-            raise ValueError(f"unknown solver {solver!r}, expected one of {list(SOLVERS)}")
-        if not 1 <= block <= window:
-            raise ValueError(f"need 1 <= block <= window latent frames, got block {block} and window {window}")
+        check_settings(num_steps=num_steps, solver=solver, shift=shift, guidance=guidance, window=window, block=block)
         self.networks = networks
         self.solve = SOLVERS[solver]
         self.times = solver_times(num_steps, shift)

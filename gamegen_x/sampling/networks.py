@@ -16,8 +16,9 @@ from gamegen_x.models.instructnet import InstructNet
 from gamegen_x.models.msdit import MSDiT
 from gamegen_x.models.text_encoder import TextEncoder
 from gamegen_x.models.vae import VideoVAE
-from gamegen_x.models.weights import load_network, read_config
+from gamegen_x.models.weights import load_network
 from gamegen_x.schema.action_space import ActionSpace
+from gamegen_x.schema.weights_folder import read_config
 
 
 @dataclass(frozen=True)

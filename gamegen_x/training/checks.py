@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,10 +11,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from gamegen_x.config import to_dict
 from gamegen_x.data.checks import check_data
+from gamegen_x.schema.weights_folder import check_files, read_config
 
 NETWORKS = ("vae", "text_encoder", "msdit", "instructnet")
 NEEDED = {"vae": (), "pretrain": ("vae",), "instruct": ("vae", "text_encoder", "msdit")}  # from the stages before
-CONFIG = "config.json"
 CHECKPOINTS = "checkpoints"
 
 
@@ -26,6 +24,7 @@ def check_run(cfg: DictConfig) -> None:
         return  # the first has looked already, and may have begun to write
     check_output(Path(cfg.output), cfg.resume)
     check_data(to_dict(cfg.data))
+    check_foreign_files(cfg)
     if cfg.weights is not None:
         check_weights(Path(cfg.weights), cfg)
     elif cfg.task.get("latent_scale", 0) is None:  # a stage that stands on a trained vae, and no numbers by hand
@@ -56,10 +55,26 @@ def check_output(output: Path, resume: bool | str) -> None:
         raise FileNotFoundError(f"resume=true, but there is no run in {output}; start it without resume, or set name")
 
 
+def check_foreign_files(cfg: DictConfig) -> None:
+    """Networks of others are there, where a local file is meant."""
+    vgg = OmegaConf.select(cfg, "task.perceptual.weights")
+    if vgg is not None and not Path(vgg).is_file():
+        raise FileNotFoundError(
+            f"task.perceptual.weights: no file {vgg}; put torchvision's vgg16-397923af.pth there, "
+            "or use task/perceptual=gradients or null, which need none"
+        )
+    t5 = OmegaConf.select(cfg, "task.text_encoder.path")
+    is_local = t5 is not None and (t5.startswith(("/", ".", "~")) or t5.count("/") > 1)  # the Hub's names: owner/name
+    if is_local and not Path(t5).is_dir():
+        raise FileNotFoundError(
+            f"text_encoder.path: no folder {t5}; put the files of google/t5-v1_1-xxl there (config.json, tokenizer and "
+            "weights), name a T5 of the Hub, or use text_encoder=tiny, which needs none"
+        )
+
+
 def check_weights(folder: Path, cfg: DictConfig) -> None:
     """The networks of a weights folder must be those that this run builds."""
-    described = read_description(folder)
-    networks = described.get("networks", {})
+    networks = read_config(folder)["networks"]
     missing = [name for name in NEEDED[cfg.stage] if name not in networks]
     if missing:
         raise ValueError(
@@ -75,45 +90,7 @@ def check_weights(folder: Path, cfg: DictConfig) -> None:
                     f"{folder} holds a {name} of another preset: {shown} (weights, then this run); "
                     f"choose the same with {name}=<preset>, or other weights"
                 )
-            check_file(folder / f"{name}.safetensors")
-
-
-def read_description(folder: Path) -> dict[str, Any]:
-    """The config.json of a weights folder."""
-    if folder.is_file():
-        raise ValueError(
-            f"weights={folder} is a file, expected a folder with {CONFIG} and safetensors; pickles are never read. "
-            "Make one from a checkpoint: python -m gamegen_x.training.export checkpoint=<file> output=<folder>"
-        )
-    if not folder.is_dir():
-        raise FileNotFoundError(f"no weights folder {folder}; training ends by writing one to outputs/<name>/weights")
-    if not (folder / CONFIG).is_file():
-        raise FileNotFoundError(f"{folder} has no {CONFIG}, so it is no weights folder; was its export interrupted?")
-    try:
-        return dict(json.loads((folder / CONFIG).read_text()))
-    except ValueError as mistake:
-        raise ValueError(f"{folder / CONFIG} is not readable JSON: {mistake}") from None
-
-
-def check_file(path: Path) -> None:
-    """A safetensors file is as long as its header promises."""
-    if not path.is_file():
-        raise FileNotFoundError(f"no file {path}; a weights folder holds one .safetensors file for each network")
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        first = file.read(8)
-        length = struct.unpack("<Q", first)[0] if len(first) == 8 else size
-        if length > size - 8:
-            raise ValueError(f"{path} is not a safetensors file (pickles are never read); export the weights again")
-        try:
-            header = json.loads(file.read(length))
-            end = max((entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"), default=0)
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise ValueError(f"{path} is not a safetensors file (pickles are never read)") from None
-    if 8 + length + end != size:
-        raise ValueError(
-            f"{path} has {size} bytes, its header promises {8 + length + end}; it was cut short: copy it again"
-        )
+            check_files(folder, [name])
 
 
 def differences(theirs: Any, mine: Any, place: str = "") -> list[str]:

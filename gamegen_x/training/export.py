@@ -91,7 +91,7 @@ def load_trained(task: Task, weights: Mapping[str, Tensor]) -> None:
             value.copy_(weights[name])
 
 
-@entry_point("export")
+@entry_point("export", {"checkpoint": str, "output": str, "run": str})
 def main(cfg: DictConfig) -> None:
     import json
 

@@ -19,8 +19,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from gamegen_x.config import build, to_dict
 from gamegen_x.data.datamodule import VideoDataModule
-from gamegen_x.models.weights import fill, read_config
+from gamegen_x.models.weights import fill
 from gamegen_x.schema.files import atomic_file
+from gamegen_x.schema.weights_folder import read_config
 from gamegen_x.training.checkpoints import Checkpoint, newest
 from gamegen_x.training.checks import CHECKPOINTS, differences, is_first_process
 from gamegen_x.training.ema import EMA

@@ -6,7 +6,8 @@ import pytest
 import torch
 from moving_picture import KEYS, NUM_FRAMES, SIZE, write_shards
 
-from gamegen_x.evaluation.recordings import as_bytes, as_pixels, holds_recordings, read_recordings
+from gamegen_x.evaluation.checks import holds_recordings
+from gamegen_x.evaluation.recordings import as_bytes, as_pixels, read_recordings
 from gamegen_x.sampling.video_file import write_video
 from gamegen_x.schema.trace import TextEvent, Trace
 

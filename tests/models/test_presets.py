@@ -1,7 +1,7 @@
 """Presets differ in YAML only: each builds, has the size that it claims, and learns in every parameter."""
 
-import copy
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from gamegen_x.config import CONFIGS, build
 from gamegen_x.models.gamegen import Conditions, GameGenX
+from gamegen_x.training.vae_losses import verdict
 
 PRESETS = ["tiny", "small", "base", "paper"]
 PAPER_BUCKETS = [  # height, width, video frames -> latent frames (SPEC: 102 -> 30)
@@ -128,27 +129,45 @@ def test_every_parameter_of_every_foundation_and_instructnet_gets_a_gradient(pre
     small = ["msdit.dim=64", "msdit.num_heads=2", "msdit.num_pairs=2", "instructnet.num_blocks=3"]
     cfg = composed(preset, *(small if preset != "tiny" else []))
     msdit, instructnet = build(cfg.msdit), build(cfg.instructnet)
-    channels, text_dim, num_tokens = cfg.vae.latent_channels, cfg.text_encoder.dim, min(cfg.msdit.max_text_tokens, 24)
-    latents, time = torch.randn(4, 1, 3, channels, 4, 4), torch.rand(4, 1, 3)
-    if num_tokens < cfg.msdit.max_text_tokens:
-        msdit.null_text = torch.nn.Parameter(msdit.null_text[:num_tokens].detach())
-    conditions = some_conditions(4, 1, 3, cfg.instructnet.num_keys, num_tokens, text_dim)
+    latents, time = torch.randn(4, 1, 3, cfg.vae.latent_channels, 4, 4), torch.rand(4, 1, 3)
+    conditions = some_conditions(4, 1, 3, cfg.instructnet.num_keys, cfg.msdit.max_text_tokens, cfg.text_encoder.dim)
 
-    def loss_of(model):
+    def loss_of(model, conditions):
         return lambda: (model(latents, time, conditions) - latents).square().mean()
 
-    assert not learns_everywhere(msdit.named_parameters(), loss_of(GameGenX(msdit, None)))
+    assert not learns_everywhere(msdit.named_parameters(), loss_of(GameGenX(msdit, None), conditions))
 
     # Stage two begins where stage one ended: on a foundation that has learned.
     instructnet.start_from(msdit)
-    prompted = copy.copy(conditions)
-    object.__setattr__(prompted, "video_prompt", torch.randn_like(latents))
-    object.__setattr__(prompted, "has_prompt", torch.ones(4, dtype=torch.bool))
+    prompted = replace(conditions, video_prompt=torch.randn_like(latents), has_prompt=torch.ones(4, dtype=torch.bool))
     model = GameGenX(msdit, instructnet)
-    silent = learns_everywhere(
-        instructnet.named_parameters(), lambda: (model(latents, time, prompted) - latents).square().mean()
-    )
-    assert not silent
+    assert not learns_everywhere(instructnet.named_parameters(), loss_of(model, prompted))
+
+
+@pytest.mark.parametrize("preset", ["tiny", "small"])  # the paper's is pretrained and frozen
+def test_every_parameter_of_a_text_encoder_that_trains_along_gets_a_gradient_through_the_foundation(preset):
+    cfg = composed(preset, "msdit.dim=64", "msdit.num_heads=1", "msdit.num_pairs=1")
+    text_encoder, msdit = build(cfg.text_encoder), build(cfg.msdit)
+    latents, time = torch.randn(2, 1, 3, cfg.vae.latent_channels, 4, 4), torch.rand(2, 1, 3)
+    silent = some_conditions(2, 1, 3, cfg.instructnet.num_keys, cfg.msdit.max_text_tokens, cfg.text_encoder.dim)
+
+    def step():
+        text, text_mask = text_encoder.encode(["Two players walk through a winter land.", "Night."])
+        said = replace(silent, text=text, text_mask=text_mask)
+        return (GameGenX(msdit, None)(latents, time, said) - latents).square().mean()
+
+    together = dict(text_encoder.named_parameters()) | {f"msdit.{name}": p for name, p in msdit.named_parameters()}
+    unheard = {name for name in learns_everywhere(together.items(), step) if not name.startswith("msdit.null_text")}
+    assert not unheard
+
+
+@pytest.mark.parametrize("preset", ["small", "paper"])
+def test_every_parameter_of_every_critic_gets_a_gradient(preset):
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        cfg = compose("train", [f"task/critic={preset}", "output=unused"]).task.critic
+    cfg.channels = 8
+    critic, real, made = build(cfg), *(torch.rand(2, 2, 4, 3, 32, 32) * 2 - 1)
+    assert not learns_everywhere(critic.named_parameters(), lambda: verdict(critic, made, real).critic)
 
 
 def test_the_tiny_networks_fit_into_25_megabytes_of_bfloat16():

@@ -9,7 +9,7 @@ from gamegen_x.models.instructnet import InstructNet
 from gamegen_x.models.msdit import MSDiT
 from gamegen_x.models.text_encoder import ByteT5TextEncoder
 from gamegen_x.models.vae import VideoVAE
-from gamegen_x.models.weights import fingerprint, load_network, read_config, save_networks
+from gamegen_x.models.weights import fingerprint, load_network, save_networks
 from gamegen_x.sampling.clip_sampler import ClipSampler, SampleRequest
 from gamegen_x.sampling.networks import Networks
 from gamegen_x.sampling.video_file import from_pixels, read_video, to_pixels, write_gif, write_video
@@ -217,23 +217,6 @@ def test_a_missing_network_names_the_stage_that_makes_it(tmp_path, name, stage):
     save_networks(tmp_path, some_networks(tuple(described)), {**CONFIG, "networks": described}, torch.float32)
     with pytest.raises(ValueError, match=f"task={stage}"):
         Networks.load(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"), [({"format": 9}, "reads format 1"), ({"kind": "odd"}, "expected one of")]
-)
-def test_a_foreign_config_is_refused(tmp_path, change, message):
-    (tmp_path / "config.json").write_text(json.dumps({"format": 1, **CONFIG, **change}))
-    with pytest.raises(ValueError, match=message):
-        read_config(tmp_path)
-
-
-def test_a_folder_without_weights_says_what_it_holds(tmp_path):
-    (tmp_path / "notes.txt").write_text("")
-    with pytest.raises(FileNotFoundError, match=r"notes.txt"):
-        read_config(tmp_path)
-    with pytest.raises(FileNotFoundError, match="weights/snowglobe-tiny"):
-        read_config(tmp_path / "absent")
 
 
 def test_a_foundation_alone_samples_too(tmp_path):

@@ -65,7 +65,7 @@ def test_a_damaged_weights_file_is_refused_before_anything_is_built(tmp_path, da
 
 
 @pytest.mark.parametrize(
-    ("made", "message"), [("file", "is a file"), ("empty", "no config.json"), (None, "no weights")]
+    ("made", "message"), [("file", "is a file"), ("empty", "holds no config.json"), (None, "no weights")]
 )
 def test_what_is_no_weights_folder_is_refused(tmp_path, made, message):
     path = tmp_path / "w"

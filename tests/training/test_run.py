@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from gamegen_x.config import build
-from gamegen_x.models.weights import load_network, read_config
+from gamegen_x.models.weights import load_network
 from gamegen_x.sampling.networks import Networks
+from gamegen_x.schema.weights_folder import read_config
 from gamegen_x.training.export import load_trained, trained_weights
 from gamegen_x.training.metrics_file import read_metrics
 from gamegen_x.training.run import fill_task, run

@@ -1,0 +1,70 @@
+"""Weights folders before anything is loaded: what config.json says of them, and whether their files are whole."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+FORMAT = 1
+CONFIG = "config.json"
+KINDS = ("base", "causal", "distilled")
+
+
+def read_config(folder: str | Path) -> dict[str, Any]:
+    """The config.json of a weights folder. Raises FileNotFoundError or ValueError that says what to do."""
+    folder = Path(folder)
+    if folder.is_file():
+        raise ValueError(
+            f"{folder} is a file, expected a weights folder with {CONFIG} and safetensors; pickles are never read. "
+            "A checkpoint of a run becomes such a folder by "
+            "`python -m gamegen_x.training.export checkpoint=<file> output=<folder>`"
+        )
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"no weights folder {folder}; a training ends by writing one to outputs/<name>/weights, "
+            "and weights/snowglobe-tiny comes with the code"
+        )
+    if not (folder / CONFIG).is_file():
+        found = sorted(path.name for path in folder.iterdir())[:8]
+        raise FileNotFoundError(f"{folder} holds no {CONFIG}, so it is not a weights folder; it holds {found}")
+    try:
+        config = json.loads((folder / CONFIG).read_text())
+    except ValueError as mistake:
+        raise ValueError(f"{folder / CONFIG} is not readable JSON: {mistake}") from None
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        found_format = config.get("format") if isinstance(config, dict) else type(config).__name__
+        raise ValueError(f"{folder / CONFIG} has format {found_format!r}, this code reads format {FORMAT}")
+    if config.get("kind") not in KINDS:
+        raise ValueError(f"{folder / CONFIG} has kind {config.get('kind')!r}, expected one of {list(KINDS)}")
+    if not isinstance(config.get("networks"), dict):
+        raise ValueError(f"{folder / CONFIG} does not say under 'networks' what the networks are; export them again")
+    return config
+
+
+def check_files(folder: str | Path, networks: Iterable[str]) -> None:
+    """Each network's safetensors file is as long as its header promises. Raises FileNotFoundError or ValueError."""
+    for name in networks:
+        _check_file(Path(folder) / f"{name}.safetensors")
+
+
+def _check_file(path: Path) -> None:
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}; a weights folder holds one .safetensors file for each network")
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        first = file.read(8)
+        length = struct.unpack("<Q", first)[0] if len(first) == 8 else size
+        if length > size - 8:
+            raise ValueError(f"{path} is not a safetensors file (pickles are never read); export the weights again")
+        try:
+            header = json.loads(file.read(length))
+            end = max((entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"), default=0)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise ValueError(f"{path} is not a safetensors file (pickles are never read)") from None
+    if 8 + length + end != size:
+        raise ValueError(
+            f"{path} has {size} bytes, its header promises {8 + length + end}; it was cut short: copy it again"
+        )

@@ -1,0 +1,65 @@
+import json
+import pickle
+
+import pytest
+
+from gamegen_x.schema.weights_folder import check_files, read_config
+
+CONFIG = {"format": 1, "kind": "causal", "networks": {"vae": {"_target_": "gamegen_x.models.vae.VideoVAE"}}}
+HEADER = json.dumps({"weight": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
+SAFETENSORS = len(HEADER).to_bytes(8, "little") + HEADER + bytes(8)
+
+
+def test_a_whole_folder_passes(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    (tmp_path / "vae.safetensors").write_bytes(SAFETENSORS)
+    check_files(tmp_path, read_config(tmp_path)["networks"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "not readable JSON"),
+        ("[]", "has format 'list', this code reads format 1"),
+        (json.dumps(CONFIG | {"format": 9}), "has format 9, this code reads format 1"),
+        (json.dumps(CONFIG | {"kind": "odd"}), "has kind 'odd', expected one of"),
+        (json.dumps(CONFIG | {"networks": ["vae"]}), "does not say under 'networks'"),
+    ],
+)
+def test_a_foreign_config_is_refused(tmp_path, text, message):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_config(tmp_path)
+
+
+def test_what_is_no_weights_folder_says_what_it_is(tmp_path):
+    with pytest.raises(FileNotFoundError, match="weights/snowglobe-tiny"):
+        read_config(tmp_path / "absent")
+    with pytest.raises(FileNotFoundError, match=r"holds no config.json, .* it holds \[\]"):
+        read_config(tmp_path)
+    notes = tmp_path / "notes.ckpt"
+    notes.write_bytes(pickle.dumps({"state_dict": {}}))
+    with pytest.raises(FileNotFoundError, match=r"it holds \['notes.ckpt'\]"):
+        read_config(tmp_path)
+    with pytest.raises(ValueError, match=r"is a file, .* pickles are never read.* gamegen_x.training.export"):
+        read_config(notes)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (pickle.dumps({"weight": [0.0, 1.0]} | dict.fromkeys("abcdefgh", "x" * 99)), "pickles are never read"),
+        (b"", "pickles are never read"),
+        (SAFETENSORS[:-3], "was cut short"),
+        (b"\x02\x00\x00\x00\x00\x00\x00\x00[]", "not a safetensors file"),
+    ],
+)
+def test_a_file_that_is_no_whole_safetensors_file_is_refused(tmp_path, content, message):
+    (tmp_path / "vae.safetensors").write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        check_files(tmp_path, ["vae"])
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no file .*msdit.safetensors"):
+        check_files(tmp_path, ["msdit"])
