@@ -93,7 +93,7 @@ class Stream:
 
         Raises ValueError where the log is not so deep.
         """
-        deepest = len(self._log) - 1
+        deepest = self.undo_depth
         if not 1 <= ticks <= deepest:
             raise ValueError(
                 f"cannot rewind {ticks} ticks: the log of this stream holds the last {deepest} "
@@ -106,6 +106,11 @@ class Stream:
         self._log[-1].overwritten.clear()
         self.standing = self._log[-1].standing
 
+    @property
+    def undo_depth(self) -> int:
+        """How many steps the log can take back now."""
+        return len(self._log) - 1
+
     def undo_bytes(self) -> int:
         """What the log holds beyond the stream itself."""
         rings = sum(old.nbytes for tick in self._log for _, _, old in tick.overwritten)
@@ -114,11 +119,9 @@ class Stream:
         return rings + sum(size for part, size in decoders.items() if part not in now)
 
     def snapshot_bytes(self) -> int:
-        """What a copy of the stream would hold."""
-        words = self.standing.words
-        read = sum(part.nbytes for parts in words.read or () for part in parts)
-        tokens = words.text.nbytes + words.instruction.nbytes
-        return self.ring.nbytes + sum(part.nbytes for part in self.standing.decoder) + read + tokens
+        """What a copy of the players' memory would hold, without empty slots."""
+        whole = self.ring.nbytes + sum(part.nbytes for part in self.standing.decoder)
+        return whole * len(self.slots) // self.num_slots
 
     def _undo(self, tick: _Tick) -> None:
         for place, rows, old in reversed(tick.overwritten):
