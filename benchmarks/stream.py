@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from omegaconf import DictConfig
 from torch import Tensor
@@ -34,11 +36,15 @@ def measure(settings: DictConfig, rule: Rule) -> list[Row]:
         now = StreamBatch([stream], sampler.layout)
         sampler.commit(now, sampler.denoise(now, conditions), conditions)
 
+    asked = replace(
+        conditions,
+        actions=conditions.actions.expand(-1, -1, sampler.window, -1, -1),
+        is_instructed=conditions.is_instructed.expand(-1, sampler.window),
+    )
     window = torch.randn(1, settings.num_players, sampler.window, *sampler.latent_shape)
 
     def regenerated() -> Tensor:
         """The window's last frame, all frames anew at every pass; its keys are those of the step, over and over."""
-        asked = conditions.repeated(sampler.window)
         time = torch.ones(window.shape[:3])
 
         def velocity(new: Tensor, now: float) -> Tensor:

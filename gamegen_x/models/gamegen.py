@@ -45,11 +45,6 @@ class Conditions:
         shorter: dict[str, Any] = {name: value[:count] for name, value in values if value is not None}
         return replace(self, **shorter)
 
-    def repeated(self, times: int) -> Conditions:
-        """The conditions of one latent frame for so many, without video prompts."""
-        actions = self.actions.expand(-1, -1, times, -1, -1)
-        return replace(self, actions=actions, is_instructed=self.is_instructed.expand(-1, times), video_prompt=None)
-
     def frames(self, start: int, stop: int | None) -> Conditions:
         """The same conditions for latent frames start to stop (not included), or to the end."""
         return replace(

@@ -77,6 +77,7 @@ class Stream:
         size = len(self.ring)
         return [(self.standing.head + age) % size for age in range(size)]
 
+    @torch.inference_mode()
     def write(self, place: int, slots: Sequence[int], values: Float[Tensor, "lanes a 2 p n d"]) -> None:
         """Overwrites a place of the ring for some slots, and logs what stood there."""
         rows = list(slots)
@@ -88,6 +89,7 @@ class Stream:
         self.standing = standing
         self._log.append(_Tick(standing))
 
+    @torch.inference_mode()
     def rewind(self, ticks: int) -> None:
         """Back to the end of the step `ticks` steps ago, bit for bit; joins, leaves and words since are undone too.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from einops import rearrange, repeat
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from gamegen_x.models.gamegen import Conditions
@@ -41,7 +41,7 @@ class StreamBatch:
         self.num_columns = max(len(slots) for slots in self.columns)
         self.past = self._past()
 
-    def gather(self, values: Sequence[Float[Tensor, "p ..."]]) -> Float[Tensor, "b p ..."]:
+    def gather(self, values: Sequence[Shaped[Tensor, "slots ..."]]) -> Shaped[Tensor, "b p ..."]:
         """The rows of players, one tensor a stream with all its slots, as columns."""
         return torch.stack([self._columns(value[slots]) for value, slots in zip(values, self.columns, strict=True)])
 

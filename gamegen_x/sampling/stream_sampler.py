@@ -112,7 +112,9 @@ class StreamSampler:
 
     @torch.inference_mode()
     def step(
-        self, streams: Sequence[Stream], actions: Sequence[Float[Tensor, "p f k"]]
+        self,
+        streams: Sequence[Stream],
+        actions: Sequence[Float[Tensor, "..."]],  # [p f k] each, of all slots
     ) -> list[UInt8[Tensor, "p f 3 h w"]]:
         """Advances every world by one latent frame. `actions` are the keys held at each of its video frames, by slot.
 
@@ -128,7 +130,7 @@ class StreamSampler:
             latents = self.denoise(batch, conditions)
             self.commit(batch, latents, conditions)
             for i, slots, made in zip(running, batch.columns, self.decode(batch, latents), strict=True):
-                frames[i][slots] = made[: len(slots)]
+                frames[i][slots] = made[: len(slots)].cpu()
         for stream in streams:
             stream.end_tick(replace(stream.standing, tick=stream.tick + 1))
         return frames
