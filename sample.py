@@ -75,8 +75,8 @@ def check_request(cfg: DictConfig, action_space: ActionSpace) -> npt.NDArray[np.
         raise ValueError(
             f"output={cfg.output} ends with neither .mp4 nor .gif, the two kinds of files that are written"
         )
-    for video in (cfg.continue_video, cfg.video_prompt):
-        if video is not None and not Path(video).is_file():
+    for video in [path for given in (cfg.continue_video, cfg.video_prompt) if given for path in given.split("|")]:
+        if not Path(video).is_file():
             raise FileNotFoundError(f"no video file {video}")
     if cfg.instruction:
         Instruction(cfg.instruction, cfg.instruction_frame)
