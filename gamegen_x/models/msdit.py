@@ -125,6 +125,7 @@ class MSDiT(nn.Module):
         self.patch = patch
         self.causal = causal
         self.spatial_factor = spatial_factor
+        self.state_channels = state_channels
         self.patchify = Patchify(latent_channels, dim, patch)
         self.embed_state = Patchify(state_channels, dim, patch) if state_channels else None
         self.embed_time = ScalarEmbedder(dim, num_sinusoids)

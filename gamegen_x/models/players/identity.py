@@ -18,8 +18,6 @@ class SeatIdentity(TokenSequence):
         super().__init__(dim, num_heads, num_slots)
         self.seat = nn.Parameter(torch.randn(num_slots, 3 * dim) * 0.02)
 
-    def marked(
-        self, heads: Float[Tensor, "three bt pn e d"], company: Company
-    ) -> Float[Tensor, "three bt pn e d"]:
+    def marked(self, heads: Float[Tensor, "three bt pn e d"], company: Company) -> Float[Tensor, "three bt pn e d"]:
         marks = company.of_tokens(self.seat[company.seats]).to(heads.dtype)
         return heads + rearrange(marks, "s n (three e d) -> three s n e d", three=3, e=self.num_heads)
