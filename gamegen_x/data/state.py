@@ -143,7 +143,7 @@ def draw_others(
 
 
 def to_grid(pixels: npt.NDArray[Any], size: tuple[int, int], picture: tuple[int, int]) -> Float[np.ndarray, "*any 2"]:
-    """Places in a picture, as cells of a grid that covers it; 0 is the middle of the first pixel, and of the first cell.
+    """Places in a picture as cells of a grid that covers it; 0 is the middle of the first pixel, or cell.
 
     A picture of other proportions is scaled until it covers the grid and cut, as its frames were.
     """

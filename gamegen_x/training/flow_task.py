@@ -80,7 +80,8 @@ class FlowTask(Task):
             raise ValueError(f"text_drop is a share between 0 and 1, got {text_drop}")
         if not 0 <= state_drop <= 1 or player_weight < 1:
             raise ValueError(
-                f"state_drop is a share between 0 and 1 and player_weight at least 1, got {state_drop} and {player_weight}"
+                "state_drop is a share between 0 and 1 and player_weight at least 1, "
+                f"got {state_drop} and {player_weight}"
             )
         if text_cache is not None and any(weight.requires_grad for weight in text_encoder.parameters()):
             raise ValueError("the embeddings of a text encoder that is trained change; set task.text_cache=null")
