@@ -30,8 +30,8 @@ from gamegen_x.world.events import heard_by
 from gamegen_x.world.rules import Jump, Meet, Remember, Walk, Wishes
 from gamegen_x.world.snapshot import settled
 from gamegen_x.world.spawn import fair_places, places_at
-from gamegen_x.world.sphere import Cells, frame_at
-from gamegen_x.world.state import Conditions, Floats, Players, Rule, WorldState
+from gamegen_x.world.sphere import Cells, frame_at, orthonormal
+from gamegen_x.world.state import Conditions, Entities, Floats, Players, Rule, WorldState
 
 KEYS = ("w", "a", "s", "d", "space", "e", "q")
 CAMERAS = ("overhead", "third_person", "first_person", "shared_screen")
@@ -101,17 +101,7 @@ class Snowglobe(Game):
         if split not in self.planets:
             raise ValueError(f"Snowglobe has planets for the splits {list(self.planets)}, got split={split!r}")
         first, count = self.planets[split]
-        self.planet = Planet.make(int(first + rng.integers(count)), self.num_landmarks, self.cells)
-        self.rules: tuple[Rule, ...] = (
-            self.walk,
-            Throw(self.things, self.player_radius),
-            Jump(self.jump_frames),
-            Carry(self.planet, self.things),
-            RollBalls(self.planet, self.things, self.walk.step_angle),
-            MovePests(self.planet, self.things),
-            self.meet,
-            Remember(),
-        )
+        self._land_on(int(first + rng.integers(count)))
         frames = self._start_frames(rng)
         state_seed = int(rng.integers(2**31))
         num_players = self.num_players
@@ -139,11 +129,8 @@ class Snowglobe(Game):
     ) -> tuple[dict[str, Frame], dict[str, float], dict[str, bool], dict[str, bool], dict[str, dict[str, Any]]]:
         """Everybody is rewarded alike, for what was achieved together. An info holds the events that a player hears."""
         before = self.state
-        state = before.step(self.wishes(np.stack([actions[agent] for agent in self.agents])), self.rules)
-        if self.camera == "shared_screen":  # everyone moves in the axes of the one picture
-            frames = carried_to(shared_frame(state.players.frames), state.players.positions)
-            state = settled(replace(state, players=replace(state.players, frames=frames)))
-        self.state = state
+        self.advance(np.stack([actions[agent] for agent in self.agents]))
+        state = self.state
         gained = state.counters - before.counters
         reward = float(
             gained[Counter.DELIVERED] * self.things.points["delivered"]
@@ -157,6 +144,48 @@ class Snowglobe(Game):
             dict.fromkeys(self.agents, False),
             {agent: {"events": events} for agent, events in zip(self.agents, heard, strict=True)},
         )
+
+    def advance(self, held: npt.NDArray[np.uint8]) -> None:
+        """One tick under the keys held `[p k]`, without a picture."""
+        state = self.state.step(self.wishes(held), self.rules)
+        if self.camera == "shared_screen":  # everyone moves in the axes of the one picture
+            frames = carried_to(shared_frame(state.players.frames), state.players.positions)
+            state = settled(replace(state, players=replace(state.players, frames=frames)))
+        self.state = state
+
+    def restore(self, facts: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Goes on from one frame of `facts_now`. What facts do not tell, such as a thing's flight, begins anew."""
+        num_players = len(facts["pose"])
+        if num_players != self.num_players:
+            raise ValueError(f"this game has num_players={self.num_players}, the facts are of {num_players}")
+        self._land_on(int(facts["planet"]))
+        places = facts["thing_place"].astype(np.float64)
+        owned = range(num_players)
+        target = np.array([facts[fact] for fact in FACTS], np.int32)
+        self.state = settled(
+            WorldState(
+                seed=self.planet.number,
+                tick=-1,
+                players=Players(
+                    frames=orthonormal(facts["pose"].astype(np.float64)),
+                    airborne=facts["airborne"].astype(np.int32),
+                    carrying=facts["carrying"].astype(np.int32),
+                    is_acting=np.zeros((num_players, 2), bool),
+                    near=facts["near"].astype(bool),
+                ),
+                entities=Entities(
+                    kind=facts["thing_kind"].astype(np.int32),
+                    frames=np.stack([frame_at(place, 0.0) for place in places]),
+                    clock=np.zeros(len(places), np.int32),
+                    owner=np.array([-1] * (len(places) - num_players) + list(owned), np.int32),
+                ),
+                conditions=Conditions(
+                    target, np.full(len(FACTS), -self.blend_frames, np.int32), np.eye(_MOST_CLASSES)[target]
+                ),
+                counters=facts["counters"].astype(np.int32),
+            )
+        )
+        self.agents = list(self.possible_agents)
 
     def wishes(self, held: npt.NDArray[np.uint8]) -> Wishes:
         """What the keys `[p k]` ask for: opposite keys cancel each other."""
@@ -210,6 +239,19 @@ class Snowglobe(Game):
         for number, fact in enumerate(FACTS):
             facts[fact] = np.asarray(state.conditions.target[number], np.uint8)
         return facts
+
+    def _land_on(self, planet: int) -> None:
+        self.planet = Planet.make(planet, self.num_landmarks, self.cells)
+        self.rules: tuple[Rule, ...] = (
+            self.walk,
+            Throw(self.things, self.player_radius),
+            Jump(self.jump_frames),
+            Carry(self.planet, self.things),
+            RollBalls(self.planet, self.things, self.walk.step_angle),
+            MovePests(self.planet, self.things),
+            self.meet,
+            Remember(),
+        )
 
     def _start_frames(self, rng: np.random.Generator) -> Floats:
         """The first player stands somewhere by chance, most others near them, the rest far from everybody."""

@@ -15,6 +15,7 @@ from gamegen_x.models.layers.attention import CrossAttention
 from gamegen_x.models.layers.kv_cache import PastFrames
 from gamegen_x.models.layers.patches import Patchify
 from gamegen_x.models.msdit import Block, MSDiT, norm
+from gamegen_x.models.players.company import Company, MakeMix
 
 
 class KeyEmbedder(nn.Module):
@@ -110,11 +111,14 @@ class InstructBlock(nn.Module):
         causal: bool,
         has_instruction: bool,
         rotary_base: float,
+        players: MakeMix | None,
     ) -> None:
         super().__init__()
         self.operation = OperationFusion(keys_dim, dim)
         self.instruction = InstructionFusion(dim, num_heads) if has_instruction else None
-        self.block = Block(dim, num_heads, mlp_ratio, temporal, causal, has_text=False, rotary_base=rotary_base)
+        self.block = Block(
+            dim, num_heads, mlp_ratio, temporal, causal, has_text=False, rotary_base=rotary_base, players=players
+        )
         self.to_residual = nn.Linear(dim, dim)
         nn.init.zeros_(self.to_residual.weight)
         nn.init.zeros_(self.to_residual.bias)
@@ -141,7 +145,8 @@ class InstructNet(nn.Module):
         causal: bool,
         temporal_cross_attention: bool,
         rotary_base: float,
-        carry: Mapping[str, int] | None,  # ring and num_ways of the frame before, or nothing of it
+        carry: Mapping[str, int] | None = None,  # ring and num_ways of the frame before; None: nothing of it
+        players: MakeMix | None = None,  # how players see each other; None: they do not
     ) -> None:
         super().__init__()
         self.num_keys = num_keys
@@ -162,6 +167,7 @@ class InstructNet(nn.Module):
                 causal=causal,
                 has_instruction=i % 2 == 0 or temporal_cross_attention,
                 rotary_base=rotary_base,
+                players=players,
             )
             for i in range(num_blocks)
         )
@@ -179,6 +185,7 @@ class InstructNet(nn.Module):
         video_prompt: Float[Tensor, "b t c h w"] | None,
         has_prompt: Bool[Tensor, " b"],
         past: PastFrames | None = None,
+        company: Company | None = None,
     ) -> list[Float[Tensor, "b t n d"]]:
         keys = self.embed_keys(actions, has_actions)
         (words,) = (past or PastFrames()).read_once(lambda: (self.embed_text(instruction),))
@@ -192,7 +199,7 @@ class InstructNet(nn.Module):
             tokens = each.operation(tokens, keys)
             if each.instruction is not None:
                 tokens = each.instruction(tokens, words, mask, is_instructed, past)
-            tokens = each.block(tokens, modulation, words, mask, past)
+            tokens = each.block(tokens, modulation, words, mask, past, company)
             residuals.append(each.to_residual(tokens))
         return residuals
 
@@ -201,8 +208,8 @@ class InstructNet(nn.Module):
         self.embed_text.load_state_dict(foundation.embed_text.state_dict())
         pairs = zip(self.blocks, foundation.blocks, strict=False)
         for mine, theirs in cast(Iterable[tuple[InstructBlock, Block]], pairs):
-            copied = {k: v for k, v in theirs.state_dict().items() if not k.startswith("cross_attention.")}
-            mine.block.load_state_dict(copied)
+            own = mine.block.state_dict()  # what only one of the two has stays as it is
+            mine.block.load_state_dict(own | {k: v for k, v in theirs.state_dict().items() if k in own})
             if mine.instruction is not None and theirs.cross_attention is not None:
                 mine.instruction.cross_attention.load_state_dict(theirs.cross_attention.state_dict())
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from einops import rearrange, repeat
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from gamegen_x.data.batch import Batch
@@ -28,6 +28,7 @@ from gamegen_x.training.text_cache import TextCache
 
 # purposes of random draws
 NOISE, TIMES, TEXT_DROP, CONTROLS, CONTEXT_NOISE, CONTEXT_NOISE_LEVEL, OWN_NOISE, OWN_TIMES = range(8)
+STATE_DROP, SEATS = 8, 9
 Tokens = tuple[Float[Tensor, "b l d"], Bool[Tensor, "b l"]]
 
 
@@ -70,11 +71,18 @@ class FlowTask(Task):
         past: ShownPast | None,
         text_drop: float,
         text_cache: TextCache | None,
+        state_drop: float,
+        player_weight: float,
         **shared: Any,
     ) -> None:
         super().__init__(**shared)
         if not 0 <= text_drop <= 1:
             raise ValueError(f"text_drop is a share between 0 and 1, got {text_drop}")
+        if not 0 <= state_drop <= 1 or player_weight < 1:
+            raise ValueError(
+                "state_drop is a share between 0 and 1 and player_weight at least 1, "
+                f"got {state_drop} and {player_weight}"
+            )
         if text_cache is not None and any(weight.requires_grad for weight in text_encoder.parameters()):
             raise ValueError("the embeddings of a text encoder that is trained change; set task.text_cache=null")
         if past is not None and not model.msdit.causal:
@@ -88,6 +96,8 @@ class FlowTask(Task):
         self.draw_times = draw_times
         self.past = past
         self.text_drop = text_drop
+        self.state_drop = state_drop
+        self.player_weight = player_weight
 
     def networks(self) -> dict[str, nn.Module]:
         found = {"vae": self.vae, "text_encoder": self.text_encoder, "msdit": self.model.msdit}
@@ -103,9 +113,12 @@ class FlowTask(Task):
     def losses(self, batch: Batch, moment: Moment) -> dict[str, Tensor]:
         latents = self.latents(batch)
         num_clips, num_players, num_frames, _, height, width = latents.shape
-        drawn = self.draw_times(num_clips * num_players, num_frames, height, width, moment.generator(TIMES))
+        shared_by = 1 if self.model.num_slots is None else num_players  # who see each other are sampled together
+        drawn = self.draw_times(
+            num_clips * num_players // shared_by, num_frames, height, width, moment.generator(TIMES)
+        )
         time, is_generated = (
-            rearrange(value, "(b p) t -> b p t", p=num_players).to(self.device)
+            rearrange(value.repeat_interleave(shared_by, 0), "(b p) t -> b p t", p=num_players).to(self.device)
             for value in (drawn.time, drawn.is_generated)
         )
         point = point_on_flow(latents, moment.noise_like(latents, NOISE), time)
@@ -119,7 +132,18 @@ class FlowTask(Task):
             )
             velocity = self.after_past(shown, point.latents, time, conditions)
         counted = is_generated & batch.is_player[:, :, None]
-        return {"loss": flow_matching_loss(velocity, point.velocity, counted)}
+        return {"loss": flow_matching_loss(velocity, point.velocity, counted, self._weight(batch))}
+
+    def _weight(self, batch: Batch) -> Float[Tensor, "b p t 1 h w"] | None:
+        """What each place counts: small moving things are learned last, so that players need more of the loss."""
+        if self.player_weight == 1:
+            return None
+        if batch.others is None:
+            raise ValueError(
+                "task.player_weight needs to know where players see each other; choose state=poses or state=map, "
+                "or task.player_weight=1"
+            )
+        return 1 + (self.player_weight - 1) * (batch.others > 0).float()
 
     def after_past(
         self,
@@ -208,4 +232,27 @@ class FlowTask(Task):
             is_instructed=repeat(nothing, "b -> b t", t=num_latent_frames),
             video_prompt=None,
             has_prompt=nothing,
+            is_player=batch.is_player,
+            near=batch.near,
+            seats=self._seats(num_clips, num_players, moment),
+            **self._state(batch, moment),
         )
+
+    def _seats(self, num_clips: int, num_players: int, moment: Moment) -> Int[Tensor, "b p"] | None:
+        """Who sits where, by chance, where the networks are to be fair to all seats."""
+        if not self.model.seats_are_drawn or self.model.num_slots is None:
+            return None
+        chances = torch.rand(num_clips, self.model.num_slots, generator=moment.generator(SEATS))
+        return chances.argsort(dim=1)[:, :num_players].to(self.device)
+
+    def _state(self, batch: Batch, moment: Moment) -> dict[str, Tensor]:
+        """The drawn state, of which a share of the clips is told nothing."""
+        if self.model.msdit.embed_state is None:
+            return {}
+        if batch.state is None:
+            raise ValueError(
+                "msdit has state_channels, but the data draws no state; choose state=poses or state=map, or "
+                "msdit.state_channels=null"
+            )
+        kept = torch.rand(len(batch), generator=moment.generator(STATE_DROP)) >= self.state_drop
+        return {"state": batch.state, "has_state": kept.to(self.device)}

@@ -89,7 +89,7 @@ def attend(
     value: Float[Tensor, "s m e d"],
     query_norm: HeadNorm,
     key_norm: HeadNorm,
-    angles: Float[Tensor, "m half"] | None,  # of rotary positions; queries stand at the last n
+    angles: Float[Tensor, "*s m half"] | None,  # of rotary positions; queries stand at the last n
     mask: Bool[Tensor, "..."] | None,  # true where a key may be seen
 ) -> Float[Tensor, "s n e d"]:
     """softmax(q k^T / sqrt(d)) v of normed, then rotated queries and keys, by the way that is faster on this device."""
@@ -100,5 +100,5 @@ def attend(
         return ShortAttention.apply(query, key, value, *gains, angles, mask, NORM_EPS)
     query, key, value = (heads.transpose(1, 2) for heads in (query_norm(query), key_norm(key), value))
     if angles is not None:
-        query, key = rotate(query, angles[-query.shape[-2] :]), rotate(key, angles)
+        query, key = rotate(query, angles[..., -query.shape[-2] :, :]), rotate(key, angles)
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask).transpose(1, 2)

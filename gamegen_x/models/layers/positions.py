@@ -53,7 +53,10 @@ class RotaryPositions(nn.Module):
         return torch.outer(positions.float(), self.frequencies.float())
 
 
-def rotate(features: Float[Tensor, "s e n d"], angles: Float[Tensor, "n half"]) -> Float[Tensor, "s e n d"]:
+def rotate(
+    features: Float[Tensor, "s e n d"],
+    angles: Float[Tensor, "*s n half"],  # the same everywhere, or each sequence's own: [s 1 n half]
+) -> Float[Tensor, "s e n d"]:
     """Turns each pair (i, i + half) by its angle: products of rotated vectors depend on their distance only."""
     cos, sin = angles.cos(), angles.sin()
     by_itself, by_partner = torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1)
