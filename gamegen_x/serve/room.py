@@ -318,8 +318,9 @@ class Room:
             self._complain(seat, ErrorCode.UNKNOWN_KEY, f"this world has {self.world.keys.num_keys} keys", now)
             held &= self._all_keys
         if tick <= self.final:
-            if self.rules.late == REBIND and tick > self.final - self.rules.hold_ticks:
-                seat.tapped |= held if seat.inputs.give(tick, held) is Verdict.NEW else 0
+            is_recent = self.rules.late == REBIND and tick > self.final - self.rules.hold_ticks
+            if is_recent and seat.inputs.give(tick, held) is Verdict.NEW and tick in self._past:
+                seat.tapped |= held & ~self._past[tick].keys[seat.number]  # what has not acted yet acts next
             return
         verdict = seat.inputs.give(tick, held)
         if verdict is Verdict.CHANGED:

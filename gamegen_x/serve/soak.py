@@ -1,8 +1,8 @@
 """Sessions in virtual time on faulty lines, by the thousand: `python -m gamegen_x.serve.soak`. The last line is JSON.
 
 Five parts: `sessions` (is everybody in step, whatever the lines do), `sync_test` (every tick taken back and played
-again), `arrivals` (the same keys in any order), `quiet_hour` (no alarm where nothing is wrong), `switches` (the six metrics with each idea of the sync plan on
-and off).
+again), `arrivals` (the same keys in any order), `quiet_hour` (no alarm where nothing is wrong), `switches` (the six
+metrics with each idea of the sync plan on and off).
 """
 
 from __future__ import annotations

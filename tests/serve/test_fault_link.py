@@ -43,7 +43,7 @@ def test_a_stream_loses_and_reorders_nothing_but_is_late():
 def test_nothing_gets_through_an_outage_and_a_stream_waits_for_its_end():
     cut = ((100.0, 300.0),)
     assert not {number for _, number in sent_over(LinkFaults(outages=cut))} & set(range(100, 299))
-    moments = dict((number, moment) for moment, number in sent_over(LinkFaults(outages=cut, is_stream=True)))
+    moments = {number: moment for moment, number in sent_over(LinkFaults(outages=cut, is_stream=True))}
     assert all(moments[number] >= 300 for number in range(100, 300))
 
 

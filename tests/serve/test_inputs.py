@@ -61,10 +61,8 @@ def test_who_has_gone_holds_nothing_from_the_next_tick_on():
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 200)))
 def test_a_numbered_message_is_taken_once(numbers):
-    window, taken = SeqWindow(), []
-    for number in numbers:
-        if window.take(number):
-            taken.append(number)
+    window = SeqWindow()
+    taken = [number for number in numbers if window.take(number)]
     assert len(set(taken)) == len(taken)
     assert all(number in taken for number in numbers if number > max(numbers) - SEQ_WINDOW)
 
