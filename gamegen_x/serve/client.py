@@ -53,6 +53,7 @@ class ClientRules:
     """Times in milliseconds."""
 
     hello_every: float  # until a Welcome comes
+    first_ping_every: float  # until the first Pong comes
     ping_every: float
     resync_every: float  # until a Keyframe comes
     text_every: float  # until the text was handled
@@ -119,7 +120,8 @@ class Client:
             if now_ms - self._hello_at >= self.rules.hello_every:
                 self._hello(now_ms)
         elif not self.is_lost:
-            if self.role is Role.PLAYER:
+            is_ready = self._estimate.is_measured or not self.sync.tick_sync  # keys sent before would come too late
+            if self.role is Role.PLAYER and is_ready:
                 self._send_keys(self.welcome, now_ms, held)
             else:
                 self._out.append(Ack(self._newest_tick(), self.event, self._newest_frame()))
@@ -251,7 +253,8 @@ class Client:
     # What is asked, said and reported again --------------------------------------------------------------------------
 
     def _ask_and_report(self, now_ms: float) -> None:
-        if now_ms - self._ping_at >= self.rules.ping_every:
+        every = self.rules.ping_every if self._estimate.is_measured else self.rules.first_ping_every
+        if now_ms - self._ping_at >= every:
             self._ping_at = now_ms
             self._out.append(Ping(max(now_ms, 0.0)))
         if self._texts and now_ms - self._text_at >= self.rules.text_every:

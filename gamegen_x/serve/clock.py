@@ -28,8 +28,10 @@ class TickEstimate:
         self._offset: float | None = None
         self._read_at = 0.0
 
-    def is_known(self) -> bool:
-        return self._offset is not None
+    @property
+    def is_measured(self) -> bool:
+        """Whether it rests on a Pong; before the first it is a guess that lags."""
+        return bool(self._samples)
 
     def set(self, tick: float, now_ms: float) -> None:
         """A first guess, or a new start: the server plays this tick now."""
@@ -42,7 +44,7 @@ class TickEstimate:
         if not 0 <= round_trip <= MAX_ROUND_TRIP_S * self.fps:
             return  # the client's clock was set in between
         offset = pong.tick + round_trip / 2 - self._ticks(now_ms)
-        if self._offset is None or abs(offset - self._offset) > JUMP_TICKS:
+        if self._offset is None or not self._samples or abs(offset - self._offset) > JUMP_TICKS:
             self.set(pong.tick + round_trip / 2, now_ms)
         self._samples.append(_Sample(round_trip, offset))
 
