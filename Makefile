@@ -9,7 +9,7 @@ PYTHON ?= python3
 PIP_ARGS ?=
 VENV := .venv
 RUN := $(VENV)/bin/python
-EXTRAS := dev,games,atari,notebooks,benchmarks
+EXTRAS := dev,games,atari,serve,notebooks,benchmarks
 PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
 
 export OMP_WAIT_POLICY ?= PASSIVE
