@@ -157,6 +157,7 @@ class Welcome(Message, tag=16, frozen=True):
     hash_every: int  # ticks between HashReports
     resume: str  # brings you back to this seat, once
     event: int  # newest event before this connection: the first you get is the next
+    text: int  # newest Text of this seat that was handled: number yours from the next
     here: tuple[int, ...]  # seats that are taken
     world: dict[str, str | int | float]  # facts that never change, e.g. {"game": "snowglobe", "planet": 7}
 

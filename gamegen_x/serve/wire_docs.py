@@ -47,17 +47,19 @@ STATES = """\
 ## States
 
 `Welcome.layout` lists the arrays of a state. All their numbers, one array after the other in C order, are one vector of
-32-bit integers; fractions count 1/2^28. Its hash is xxh32, seed 0, over the little-endian bytes. A `blob` says how to
-make the vector of a tick from that of its `base` (zeros for a Keyframe):
+32-bit integers; fractions count 1/2^28. The vector is *folded*: in every 3x3 of an `axes` array, with columns right, up
+and position, the position is replaced by what remains of it after subtracting the product of the others,
+`position - rint((right x up) / 2^28)`, where each of the three products is `a*b - c*d` in doubles. Axes are nearly
+orthonormal, so what remains is a few units. All integers wrap around at 32 bits.
 
-1. Both are *folded*: in every 3x3 of an `axes` array, with columns right, up and position, the position is replaced
-   by what remains of it after subtracting the product of the others: `position - rint((right x up) / 2^28)`, where each
-   of the three products is `a*b - c*d` in doubles. Axes are nearly orthonormal, so what remains is a few units.
-2. `difference = folded - base`, as 32-bit integers that wrap around.
-3. The blob holds, in this order: a bit for each group of eight numbers (least significant first), 1 where something
-   in it changed; a byte for each such group, with a bit for each of its numbers; two bits for each changed number,
-   0: 1 byte, 1: 2 bytes, 2: 3 bytes, 3: 4 bytes (four in a byte, least significant first); all 1-byte differences,
-   then all of 2, 3 and 4 bytes, signed and little-endian, in their order.
+`hash` is xxh32, seed 0, over the folded vector's little-endian bytes. A `blob` says how to make the folded vector of a
+tick from that of its `base` (zeros for a Keyframe) by adding differences:
+
+1. a bit for each group of eight numbers, least significant first: 1 where something in it changed;
+2. a byte for each such group, with a bit for each of its numbers;
+3. for each changed number the width of its difference, less one, in bytes (0 to 3): first the low bits of all, then
+   the high bits of all, each filled up to whole bytes;
+4. all differences of one byte, then all of two, of three, of four; signed, little-endian, in their order.
 """
 
 
