@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from einops import rearrange, repeat
@@ -11,9 +11,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from gamegen_x.models.instructnet import InstructNet
+from gamegen_x.models.layers.attention import SelfAttention
 from gamegen_x.models.layers.kv_cache import PastFrames
 from gamegen_x.models.layers.modulation import VideoMetadata
-from gamegen_x.models.msdit import MSDiT
+from gamegen_x.models.msdit import Block, MSDiT
 
 
 @dataclass(frozen=True)
@@ -118,3 +119,9 @@ class GameGenX(nn.Module):
             past,
         )
         return rearrange(velocity, "(b p) ... -> b p ...", p=num_players)
+
+    def temporal_attentions(self) -> list[SelfAttention]:
+        """Those that a memory of past frames holds keys and values of, in the order in which a pass calls them."""
+        steering = [] if self.instructnet is None else [each.block for each in self.instructnet.blocks]
+        blocks = cast(list[Block], [*steering, *self.msdit.blocks])
+        return [block.attention for block in blocks if block.temporal]

@@ -69,8 +69,9 @@ class InstructionFusion(nn.Module):
         instruction: Float[Tensor, "b l d"],
         mask: Bool[Tensor, "b l"],
         is_instructed: Bool[Tensor, "b t"],
+        past: PastFrames | None = None,
     ) -> Float[Tensor, "b t n d"]:
-        seen = self.cross_attention(rearrange(features, "b t n d -> b (t n) d"), instruction, mask)
+        seen = self.cross_attention(rearrange(features, "b t n d -> b (t n) d"), instruction, mask, past)
         return features + seen.view_as(features) * is_instructed[:, :, None, None]
 
 
@@ -155,7 +156,7 @@ class InstructNet(nn.Module):
         past: PastFrames | None = None,
     ) -> list[Float[Tensor, "b t n d"]]:
         keys = self.embed_keys(actions, has_actions)
-        words = self.embed_text(instruction)
+        (words,) = (past or PastFrames()).read_once(lambda: (self.embed_text(instruction),))
         mask = instruction_mask | ~instruction_mask.any(dim=1, keepdim=True)  # nobody listens to an empty row
         if video_prompt is not None:
             tokens = tokens + self.embed_prompt(video_prompt) * has_prompt[:, None, None, None]
@@ -163,7 +164,7 @@ class InstructNet(nn.Module):
         for each in cast(Iterable[InstructBlock], self.blocks):
             tokens = each.operation(tokens, keys)
             if each.instruction is not None:
-                tokens = each.instruction(tokens, words, mask, is_instructed)
+                tokens = each.instruction(tokens, words, mask, is_instructed, past)
             tokens = each.block(tokens, modulation, words, mask, past)
             residuals.append(each.to_residual(tokens))
         return residuals

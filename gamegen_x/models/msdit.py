@@ -72,7 +72,7 @@ class Block(nn.Module):
         normed = modulate(norm(tokens), shift_attention, scale_attention)
         tokens = tokens + gate_attention[:, :, None] * self._attend(normed, past)
         if self.cross_attention is not None:
-            seen = self.cross_attention(rearrange(tokens, "b t n d -> b (t n) d"), text, text_mask)
+            seen = self.cross_attention(rearrange(tokens, "b t n d -> b (t n) d"), text, text_mask, past)
             tokens = tokens + seen.view_as(tokens)
         return tokens + gate_mlp[:, :, None] * self.mlp(modulate(norm(tokens), shift_mlp, scale_mlp))
 
@@ -167,7 +167,7 @@ class MSDiT(nn.Module):
     ) -> Float[Tensor, "b t c h w"]:
         """`forward` from what `embed`, `condition` and `modulation` gave: an InstructNet is shown the same."""
         text, text_mask = self.text_or_null(text, text_mask)
-        text = self.embed_text(text)
+        (text,) = (past or PastFrames()).read_once(lambda: (self.embed_text(text),))
         after = residual_places(len(residuals), len(self.blocks))
         for i, block in enumerate(self.blocks):
             tokens = block(tokens, modulation, text, text_mask, past)

@@ -66,12 +66,21 @@ class CrossAttention(nn.Module):
         self.out = nn.Linear(dim, dim)
 
     def forward(
-        self, tokens: Float[Tensor, "s n d"], others: Float[Tensor, "s l d"], mask: Bool[Tensor, "s l"]
+        self,
+        tokens: Float[Tensor, "s n d"],
+        others: Float[Tensor, "s l d"],
+        mask: Bool[Tensor, "s l"],
+        past: PastFrames | None = None,
     ) -> Float[Tensor, "s n d"]:
         query = rearrange(self.query(tokens), "s n (e d) -> s n e d", e=self.num_heads)
-        key, value = rearrange(self.key_value(others), "s l (two e d) -> two s l e d", two=2, e=self.num_heads)
+        key, value = (past or PastFrames()).read_once(lambda: self.read(others))
         seen = attend(query, key, value, self.query_norm, self.key_norm, None, mask[:, None, None, :])
         return self.out(seen.flatten(2))
+
+    def read(self, others: Float[Tensor, "s l d"]) -> tuple[Float[Tensor, "s l e d"], Float[Tensor, "s l e d"]]:
+        """Keys and values of the second sequence."""
+        key, value = rearrange(self.key_value(others), "s l (two e d) -> two s l e d", two=2, e=self.num_heads)
+        return key, value
 
 
 def attend(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -38,13 +40,17 @@ class PastFrames:
         self.turn = (self.turn + 1) % len(self.kept)
         return torch.cat([past_key, key], dim=1), torch.cat([past_value, value], dim=1)
 
+    def read_once(self, read: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+        """What `read` makes of a text. A past that has read it already says what it made of it then."""
+        return read()
+
     def places(self, num_keys: int, num_new: int) -> Int[Tensor, " m"]:
         """Where each key stands in time; queries stand where the last `num_new` keys do."""
         num_past = num_keys - num_new
         new = torch.arange(num_new)
         return torch.cat([torch.arange(num_past), new if self.is_beside and num_past else num_past + new])
 
-    def mask(self, num_keys: int, num_new: int) -> Bool[Tensor, "n m"]:
+    def mask(self, num_keys: int, num_new: int) -> Bool[Tensor, "*rows n m"]:
         """True where a new frame may look."""
         num_past = num_keys - num_new
         if not (self.is_beside and num_past):
@@ -52,3 +58,47 @@ class PastFrames:
         return torch.cat(
             [torch.ones(num_new, num_past, dtype=torch.bool).tril(-1), torch.eye(num_new, dtype=torch.bool)], dim=1
         )
+
+
+class WindowPast(PastFrames):
+    """What one pass over the next frame of many worlds may look at; every row has a past of its own.
+
+    `layers` are keys and values of the `r` frames before, oldest first, for each temporal attention in the order of
+    calls. Where `is_there` is false a row has no such frame, and whatever stands in its place changes nothing. Passes
+    leave all that as it is; the last one's own keys and values are found in `made`. `read` is what the networks made
+    of texts before, in the order in which they ask; without it they read, and what they made is found in `heard`.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[tuple[Float[Tensor, "s r e d"], Float[Tensor, "s r e d"]]],
+        is_there: Bool[Tensor, "s r"],
+        read: Sequence[tuple[Tensor, ...]] | None,
+    ) -> None:
+        super().__init__()
+        self.kept = list(layers)
+        self.freeze()
+        self.made: list[tuple[Tensor, Tensor]] = []
+        self.read = read
+        self.heard: list[tuple[Tensor, ...]] = []
+        self.reading = 0
+        self.seen = torch.nn.functional.pad(is_there, (0, 1), value=True)[:, None, None]  # a new frame sees itself
+
+    def with_past(
+        self, key: Float[Tensor, "s n e d"], value: Float[Tensor, "s n e d"]
+    ) -> tuple[Float[Tensor, "s m e d"], Float[Tensor, "s m e d"]]:
+        if self.turn == 0:
+            self.made = []
+        self.made.append((key, value))
+        return super().with_past(key, value)
+
+    def read_once(self, read: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+        if self.read is None:
+            self.heard.append(read())
+            return self.heard[-1]
+        known = self.read[self.reading]
+        self.reading = (self.reading + 1) % len(self.read)
+        return known
+
+    def mask(self, num_keys: int, num_new: int) -> Bool[Tensor, "*rows n m"]:
+        return self.seen.expand(-1, -1, num_new, num_keys)
