@@ -1,0 +1,149 @@
+"""Host: all that a running server owns, made from the configuration. What it does on sockets is `app.py`'s business."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from gamegen_x.config import build, to_dict
+from gamegen_x.games.snowglobe import Snowglobe
+from gamegen_x.serve.frame_codec import Tier
+from gamegen_x.serve.game_loop import GameLoop, TickClock, TruthViews, Views
+from gamegen_x.serve.generate import Generator
+from gamegen_x.serve.lobby import MODEL, TRUTH, Lobby, OpenRoom, RoomOrder
+from gamegen_x.serve.played_world import TruthWorld
+from gamegen_x.serve.player import SocketRules
+from gamegen_x.serve.recorder import Played, Recorder
+from gamegen_x.serve.rehearsal import Harness
+from gamegen_x.serve.room import Room
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How far the server is on its way to the first picture."""
+
+    name: str
+    percent: int
+
+    @property
+    def is_ready(self) -> bool:
+        return self.percent >= 100
+
+
+class TooManySocketsError(ValueError):
+    """All sockets of this server, or of one address, are in use."""
+
+
+class Host:
+    def __init__(self, cfg: DictConfig) -> None:
+        if cfg.world not in (TRUTH, MODEL):
+            raise ValueError(f"world is {TRUTH!r} or {MODEL!r}, got {cfg.world!r}")
+        self.cfg = cfg
+        self.worlds = (TRUTH,) if cfg.world == TRUTH else (MODEL, TRUTH)
+        self.harness: Harness = build(cfg.room)
+        self.clock = TickClock(float(cfg.game.fps))
+        self.tiers: Sequence[Tier] = [build(tier) for tier in cfg.tiers]
+        self.lobby = Lobby(self.make_room, build(cfg.lobby))
+        self.sockets: SocketRules = build(cfg.socket)
+        self.recording = build(cfg.recording)
+        self.generator = Generator(build(cfg.generate), cfg.weights, cfg.device)
+        self.player_key = cfg.player_key.encode() if cfg.player_key else secrets.token_bytes(32)
+        self.started_at = time.monotonic()
+        self.num_visits = 0
+        self._stage = Stage("starting", 0)
+        self._open_sockets: Counter[str] = Counter()
+
+    @property
+    def stage(self) -> Stage:
+        return self._stage
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """From the first room to the last flush."""
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self.lobby.running())
+            await stack.enter_async_context(self.generator.running())
+            opening = asyncio.create_task(self._open_first_room())
+            try:
+                yield
+            finally:
+                opening.cancel()
+
+    @contextmanager
+    def socket_of(self, address: str) -> Iterator[None]:
+        """Counts a socket while it is open. Raises TooManySocketsError."""
+        rules = self.sockets
+        total = self._open_sockets.total()
+        if total >= rules.max_sockets or self._open_sockets[address] >= rules.max_sockets_per_address:
+            raise TooManySocketsError(
+                f"{total} sockets are open, {self._open_sockets[address]} of them from one address"
+            )
+        self._open_sockets[address] += 1
+        self.num_visits += 1
+        try:
+            yield
+        finally:
+            self._open_sockets[address] -= 1
+            if not self._open_sockets[address]:
+                del self._open_sockets[address]
+
+    @property
+    def num_sockets(self) -> int:
+        return self._open_sockets.total()
+
+    def tier(self, name: str) -> Tier:
+        """The tier of that name, or the best."""
+        return next((tier for tier in self.tiers if tier.name == name), self.tiers[0])
+
+    def order(
+        self, name: str, world: str | None, num_players: int | None, camera: str | None, seed: int | None
+    ) -> RoomOrder:
+        """A room as somebody asks for it, with this server's habits where they say nothing. Raises ValueError."""
+        order = RoomOrder(
+            name=name,
+            world=world or self.worlds[0],
+            num_players=num_players or int(self.cfg.first_room.num_players),
+            camera=camera or str(self.cfg.game.camera),
+            seed=int(self.cfg.seed) if seed is None else seed,
+        )
+        if order.world not in self.worlds:
+            hint = "; start the server with world=model" if order.world == MODEL else ""
+            raise ValueError(f"this server has the worlds {', '.join(self.worlds)}, got {order.world!r}{hint}")
+        if order.camera not in self.cfg.cameras:
+            raise ValueError(f"cameras are {', '.join(self.cfg.cameras)}, got {order.camera!r}")
+        return order
+
+    def make_room(self, order: RoomOrder) -> OpenRoom:
+        """Builds a world and all around it. Takes a while; called from a thread."""
+        node = OmegaConf.merge(self.cfg.game, {"num_players": order.num_players, "camera": order.camera})
+        assert isinstance(node, DictConfig)
+        game: Snowglobe = build(node)
+        truth = TruthWorld(game, order.seed)
+        played = Played(order.name, to_dict(node), order.seed, truth.fps, order.world, self._weights_of(order))
+        recorder = Recorder(self.recording, played, self.player_key)
+        room = Room(order.name, truth, self.harness.room, rewind_ticks=0, on_final=recorder.final)
+        recorder.begin(truth.start())
+        views, close = self._views(order, truth)
+        loop = GameLoop(room, views, self.clock, self.tiers[-1], int(self.cfg.max_behind))
+        return OpenRoom(order, room, loop, truth, recorder, close)
+
+    def _views(self, order: RoomOrder, truth: TruthWorld) -> tuple[Views, Any]:
+        return TruthViews(truth), lambda: None
+
+    def _weights_of(self, order: RoomOrder) -> str:
+        return Path(self.cfg.weights).name if order.world == MODEL else ""
+
+    async def _open_first_room(self) -> None:
+        self._stage = Stage("building the first world", 50)
+        first = self.cfg.first_room
+        await self.lobby.open(self.order(first.name, None, int(first.num_players), None, None))
+        self._stage = Stage("ready", 100)
