@@ -68,7 +68,23 @@ def of_host(host: Host) -> dict[str, Any]:
         "sockets": host.num_sockets,
         "memory_mb": round(memory_mb(), 1),
         "jobs": {name: jobs.count(name) for name in ("waiting", "running", "done", "failed")},
+        "model": of_model(host),
         "rooms": [of_room(found) for found in host.lobby.rooms.values()],
+    }
+
+
+def of_model(host: Host) -> dict[str, Any] | None:
+    """How the model's process does; None where there is none."""
+    model = host.model
+    if model is None:
+        return None
+    return {
+        "weights": host.cfg.weights,
+        "frames_a_step": model.shape.frames,
+        "stage": model.progress.name,
+        "restarts": model.num_restarts,
+        "step_ms": quantiles(model.times),
+        "rooms_together": quantiles(model.rooms_together),
     }
 
 
@@ -106,6 +122,10 @@ class _Collector:
         yield GaugeMetricFamily("ggx_memory_bytes", "most memory held", value=memory_mb() * 2**20)
         yield from self._counts(rooms)
         yield self._times(rooms)
+        restarts = 0 if self.host.model is None else self.host.model.num_restarts
+        yield CounterMetricFamily(
+            "ggx_model_restarts", "times that the model's process was started again", value=restarts
+        )
         for name in SYNC:
             values = [r.room.metrics.summary(r.room.world.fps)[name] for r in rooms if r.room.metrics.num_ticks]
             mean = float(np.mean(values)) if values else 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -75,8 +75,10 @@ class GameLoop:
         clock: TickClock,
         lowest: Tier,  # what everybody gets while the ladder stands at lower resolution
         max_behind: int,  # blocks; then ticks are left out
+        on_drawn: Callable[[Block, EncodedBlock], None] = lambda _block, _pictures: None,
     ) -> None:
         self.room, self.views, self.clock, self.lowest, self.max_behind = room, views, clock, lowest, max_behind
+        self.on_drawn = on_drawn
         self.viewers: list[Viewer] = []
         self.times = LoopTimes()
         self.pictures: EncodedBlock | None = None  # the newest
@@ -119,6 +121,7 @@ class GameLoop:
             if viewer.seat.is_here and self.num_drawn % self._tier(viewer).every == 0:
                 self._offer(viewer, block, self.pictures, min(reflects.get(viewer.seat.number, -1), last))
         self.room.mark_delivered(last)
+        self.on_drawn(block, self.pictures)
         self.times.block.append(self._milliseconds(self.clock.now() - began))
         self.wake_everybody()
 

@@ -8,23 +8,23 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from gamegen_x.config import build, to_dict
 from gamegen_x.games.snowglobe import Snowglobe
-from gamegen_x.serve.frame_codec import Tier
-from gamegen_x.serve.game_loop import GameLoop, TickClock, TruthViews, Views
+from gamegen_x.serve.frame_codec import EncodedBlock, Tier, split_pictures
+from gamegen_x.serve.game_loop import GameLoop, TickClock, TruthViews
 from gamegen_x.serve.generate import Generator
 from gamegen_x.serve.lobby import MODEL, TRUTH, Lobby, OpenRoom, RoomOrder
+from gamegen_x.serve.model_process import ModelProcess, ModelViews
 from gamegen_x.serve.played_world import TruthWorld
 from gamegen_x.serve.player import SocketRules
 from gamegen_x.serve.recorder import Played, Recorder
 from gamegen_x.serve.rehearsal import Harness
-from gamegen_x.serve.room import Room
+from gamegen_x.serve.room import REBIND, Block, Room
 
 
 @dataclass(frozen=True)
@@ -59,17 +59,24 @@ class Host:
         self.player_key = cfg.player_key.encode() if cfg.player_key else secrets.token_bytes(32)
         self.started_at = time.monotonic()
         self.num_visits = 0
+        self.model: ModelProcess | None = None  # while the server runs, and with world=model only
         self._stage = Stage("starting", 0)
         self._open_sockets: Counter[str] = Counter()
 
     @property
     def stage(self) -> Stage:
+        if self.model is not None and self._stage.is_ready:
+            return Stage(self.model.progress.name, self.model.progress.percent)
         return self._stage
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """From the first room to the last flush."""
         async with AsyncExitStack() as stack:
+            if MODEL in self.worlds:
+                rules, cfg = build(self.cfg.model), self.cfg
+                self.model = ModelProcess(rules, cfg.weights, cfg.device, self.lobby.rules.max_rooms)
+                await stack.enter_async_context(self.model.running())
             await stack.enter_async_context(self.lobby.running())
             await stack.enter_async_context(self.generator.running())
             opening = asyncio.create_task(self._open_first_room())
@@ -118,6 +125,8 @@ class Host:
         if order.world not in self.worlds:
             hint = "; start the server with world=model" if order.world == MODEL else ""
             raise ValueError(f"this server has the worlds {', '.join(self.worlds)}, got {order.world!r}{hint}")
+        if order.world == MODEL and order.camera != self.cfg.game.camera:
+            raise ValueError(f"this model has learned the camera {self.cfg.game.camera!r}, got {order.camera!r}")
         if order.camera not in self.cfg.cameras:
             raise ValueError(f"cameras are {', '.join(self.cfg.cameras)}, got {order.camera!r}")
         return order
@@ -130,14 +139,30 @@ class Host:
         truth = TruthWorld(game, order.seed)
         played = Played(order.name, to_dict(node), order.seed, truth.fps, order.world, self._weights_of(order))
         recorder = Recorder(self.recording, played, self.player_key)
-        room = Room(order.name, truth, self.harness.room, rewind_ticks=0, on_final=recorder.final)
         recorder.begin(truth.start())
-        views, close = self._views(order, truth)
-        loop = GameLoop(room, views, self.clock, self.tiers[-1], int(self.cfg.max_behind))
-        return OpenRoom(order, room, loop, truth, recorder, close)
+        rest = self.clock, self.tiers[-1], int(self.cfg.max_behind)
+        if order.world == TRUTH:
+            room = Room(order.name, truth, self.harness.room, on_final=recorder.final)
+            return OpenRoom(order, room, GameLoop(room, TruthViews(truth), *rest), truth, recorder)
+        return self._model_room(order, truth, recorder, rest)
 
-    def _views(self, order: RoomOrder, truth: TruthWorld) -> tuple[Views, Any]:
-        return TruthViews(truth), lambda: None
+    def _model_room(
+        self, order: RoomOrder, truth: TruthWorld, recorder: Recorder, rest: tuple[TickClock, Tier, int]
+    ) -> OpenRoom:
+        """A room whose pictures a model makes, a block at a time: keys that come too late for one act in the next."""
+        assert self.model is not None
+        views = ModelViews(self.model, truth, secrets.randbits(63))
+        rules = replace(self.harness.room, block=self.model.shape.frames, late=REBIND)
+        room = views.room = Room(order.name, truth, rules, on_final=recorder.final)
+
+        def keep(block: Block, pictures: EncodedBlock) -> None:
+            for seat in room.seats:
+                if seat.is_here:
+                    shown = split_pictures(pictures.payload(seat.number, self.tiers[0]))
+                    for tick, jpeg in enumerate(shown, block.first_tick):
+                        recorder.picture(tick, seat.number, jpeg)
+
+        return OpenRoom(order, room, GameLoop(room, views, *rest, keep), truth, recorder, views.close)
 
     def _weights_of(self, order: RoomOrder) -> str:
         return Path(self.cfg.weights).name if order.world == MODEL else ""
