@@ -186,12 +186,14 @@ def _add_generate(app: FastAPI, host: Host) -> None:
     @app.post("/generate", status_code=202)
     async def generate(request: GenerateRequest) -> dict[str, Any]:
         """Begins a clip; ask for the answer's `url` until its stage is "done"."""
-        if request.num_frames > host.generator.rules.max_frames:
-            raise HTTPException(422, f"num_frames is at most {host.generator.rules.max_frames}")
         try:
             return described(host.generator.submit(ClipOrder(**request.model_dump())))
         except QueueFullError as full:
             raise HTTPException(503, str(full), {"Retry-After": "60"}) from None
+        except FileNotFoundError as missing:
+            raise HTTPException(503, str(missing)) from None
+        except ValueError as mistake:
+            raise HTTPException(422, str(mistake)) from None
 
     @app.get("/generate/{job_id}")
     async def progress(job_id: str) -> dict[str, Any]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import multiprocessing
 import secrets
-import shutil
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,6 +15,7 @@ from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 from typing import Any
 
+from gamegen_x.schema.action_space import ActionSpace
 from gamegen_x.serve.children import end_child, end_with_parent
 
 WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
@@ -69,6 +70,11 @@ class Generator:
         self._news = asyncio.Event()
 
     def submit(self, order: ClipOrder) -> Job:
+        """Raises ValueError on keys that the weights do not know, QueueFullError where too many wait."""
+        space = ActionSpace.from_dict(read_config(self.weights)["action_space"])
+        space.parse(order.keys)
+        if order.num_frames > self.rules.max_frames:
+            raise ValueError(f"num_frames is at most {self.rules.max_frames}, got {order.num_frames}")
         if sum(job.stage == WAITING for job in self.jobs.values()) >= self.rules.max_waiting:
             raise QueueFullError(f"{self.rules.max_waiting} clips are waiting; try again in a minute")
         job = Job(secrets.token_urlsafe(9), order)
@@ -169,6 +175,10 @@ def _make_clip(pipe: Pipe, order: ClipOrder, path: Path, weights: str, device: s
         pipe.send({"stage": FAILED, "said": str(mistake)[:400]})
 
 
-def clear_folder(rules: GenerateRules) -> None:
-    """Clips of an earlier server, which nobody can ask for any more."""
-    shutil.rmtree(rules.folder, ignore_errors=True)
+def read_config(weights: str) -> dict[str, Any]:
+    """A weights folder's config, read without torch. Raises FileNotFoundError."""
+    path = Path(weights) / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"this server has no weights in {weights}; `make demo` trains some")
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import math
 import multiprocessing
@@ -21,7 +20,6 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection as Pipe
 from multiprocessing.process import BaseProcess
 from multiprocessing.shared_memory import SharedMemory
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +29,7 @@ from gamegen_x.games.door import Frame as Picture
 from gamegen_x.games.snowglobe_conditions import FACTS, INSTRUCTIONS
 from gamegen_x.schema.action_space import ActionSpace
 from gamegen_x.serve.children import end_child
+from gamegen_x.serve.generate import read_config
 from gamegen_x.serve.model_worker import (
     MAX_SEATS,
     CloseRequest,
@@ -73,9 +72,9 @@ class ModelRules:
             raise ValueError("hang_s, load_s, wait_s and max_wait_s are above 0 seconds")
 
 
-def read_shape(weights: str | Path) -> Shape:
+def read_shape(weights: str) -> Shape:
     """What a weights folder makes, without importing torch."""
-    config = json.loads((Path(weights) / "config.json").read_text())
+    config = read_config(weights)
     stages = config["networks"]["vae"]["stages"]
     return Shape(
         frames=math.prod(int(stage["factor"][0]) for stage in stages),

@@ -13,14 +13,15 @@ export class View {
     this.queue = [];
     this.dueAt = 0;
     this.picture = null;
-    this.inputTick = -1;
+    this.tick = -1; // of the picture that is shown
+    this.inputTick = -1; // the newest of this player's keys that it shows
     this.stats = { shownAt: [], ageMs: 0, numShown: 0, generatedAt: 0, stalledMs: 0 };
   }
 
   /** Takes in a Frame: its pictures wait for their moment, one tick after the other. */
   async take(frame, fps, onShown) {
     const pictures = await Promise.all(splitPictures(frame.payload).map(decodePicture));
-    pictures.forEach((bitmap, place) => this.queue.push({ bitmap, frame, isLast: place === pictures.length - 1, gap: 1000 / fps, onShown }));
+    pictures.forEach((bitmap, place) => this.queue.push({ bitmap, frame, tick: frame.tick + place, isLast: place === pictures.length - 1, gap: 1000 / fps, onShown }));
     while (this.queue.length > Math.max(MOST_WAITING, 2 * frame.count)) this.drop();
   }
 
@@ -35,10 +36,11 @@ export class View {
     const isSingle = this.queue.length > 0 && this.queue[0].frame.count === 1;
     while (isSingle && this.queue.length > 1) this.drop();
     if (this.queue.length && now >= this.dueAt - 2) {
-      const { bitmap, frame, isLast, gap, onShown } = this.queue.shift();
+      const { bitmap, frame, tick, isLast, gap, onShown } = this.queue.shift();
       this.dueAt = isSingle ? now : Math.max(this.dueAt + gap, now - gap);
       this.picture?.close?.();
       this.picture = bitmap;
+      this.tick = tick;
       this.inputTick = frame.input_tick;
       this.count(now, frame);
       if (isLast) onShown(frame);
