@@ -20,7 +20,7 @@ from benchmarks.rows import Row, table
 from gamegen_x.config import CONFIGS, entry_point, nearest
 from gamegen_x.schema.files import atomic_file
 
-PARTS = ("train_step",)
+PARTS = ("train_step", "sync")
 VERSIONS_OF = ("torch", "diffusers", "av", "decord", "webdataset", "numpy")
 MISSED = 1  # exit status
 

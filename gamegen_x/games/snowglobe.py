@@ -162,7 +162,7 @@ class Snowglobe(Game):
         return state
 
     def told(self, state: WorldState, text: str) -> WorldState:
-        """Any state of this world after a sentence, which shows from its next tick on. Raises ValueError as `instruct`."""
+        """Any state after a sentence, which shows from its next tick on. Raises ValueError as `instruct`."""
         fact, name = instruction_effect(text)
         return state.asked(list(FACTS).index(fact), FACTS[fact].index(name), self.blend_frames)
 

@@ -9,6 +9,7 @@ from gamegen_x.serve.protocol import Pong
 
 NUM_PONGS = 16  # the estimate rests on the quickest of so many
 MAX_SLEW = 0.05  # an estimate runs at most so much faster or slower than the clock
+MAX_ROUND_TRIP_S = 10.0
 JUMP_TICKS = 24.0  # what differs more is no drift: a clock was set, or the world stood still
 
 
@@ -38,7 +39,7 @@ class TickEstimate:
     def pong(self, pong: Pong, now_ms: float) -> None:
         served = pong.t2 - pong.t1
         round_trip = self._ticks(now_ms - pong.t0 - served)
-        if round_trip < 0 or pong.tick < 0:
+        if not 0 <= round_trip <= MAX_ROUND_TRIP_S * self.fps:
             return  # the client's clock was set in between
         offset = pong.tick + round_trip / 2 - self._ticks(now_ms)
         if self._offset is None or abs(offset - self._offset) > JUMP_TICKS:

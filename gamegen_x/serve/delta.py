@@ -91,7 +91,7 @@ class StateCodec:
         found: dict[str, npt.NDArray[Any]] = {}
         vector = self.unpacked(packed)
         for place, leaf in zip(self.places, self.layout, strict=False):
-            array = vector[place : place + int(np.prod(leaf.shape))].reshape(leaf.shape)
+            array: npt.NDArray[Any] = vector[place : place + int(np.prod(leaf.shape))].reshape(leaf.shape)
             if leaf.kind in (AXES, FRACTION):
                 array = array / GRID
             found[leaf.name] = array.astype(bool) if leaf.kind == TRUTH else array

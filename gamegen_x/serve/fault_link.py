@@ -46,10 +46,11 @@ class FaultLink:
         draws = self._rng.uniform(size=3)
         late = self._rng.exponential(faults.jitter) if faults.jitter else 0.0
         if faults.bytes_per_tick:
-            self._free_at = max(self._free_at, now) + len(data) / faults.bytes_per_tick
-            if self._free_at - now > faults.max_queue:
+            free_at = max(self._free_at, now) + len(data) / faults.bytes_per_tick
+            if free_at - now > faults.max_queue:
                 self.num_lost += 1
                 return
+            self._free_at = free_at
         arrival = max(self._free_at, now) + faults.delay + late
         is_lost = draws[0] < faults.loss or self._is_out(now) or self._is_out(arrival)
         if faults.is_stream:

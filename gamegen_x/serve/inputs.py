@@ -25,6 +25,7 @@ class InputBuffer:
     def __init__(self, one_shot: int, hold_ticks: int) -> None:
         self.one_shot, self.hold_ticks = one_shot, hold_ticks
         self.given: dict[int, int] = {}
+        self.tapped: dict[int, int] = {}  # on top of what is given or guessed
         self.newest = -1  # tick
         self.complete = -1  # every tick up to this one was given, or is final
 
@@ -37,11 +38,18 @@ class InputBuffer:
         self._complete_from(self.complete)
         return Verdict.NEW
 
-    def at(self, tick: int) -> int:
+    def tap(self, tick: int, bits: int) -> None:
+        """Keys that act in one tick, whatever is given or guessed for it, and change no guess."""
+        self.tapped[tick] = self.tapped.get(tick, 0) | bits
+
+    def at(self, tick: int, is_guessing: bool = True) -> int:
         """The keys of a tick, given or guessed."""
         bits = self.given.get(tick)
-        if bits is not None:
-            return bits
+        if bits is None:
+            bits = self._guess(tick) if is_guessing else 0
+        return bits | self.tapped.get(tick, 0)
+
+    def _guess(self, tick: int) -> int:
         for earlier in range(tick - 1, tick - 1 - self.hold_ticks, -1):
             bits = self.given.get(earlier)
             if bits is not None:
@@ -52,6 +60,7 @@ class InputBuffer:
         """What is left of the keys when their player has gone after a tick: nothing is held from the next one on."""
         rest = InputBuffer(self.one_shot, self.hold_ticks)
         rest.given = {each: bits for each, bits in self.given.items() if each <= tick}
+        rest.tapped = dict(self.tapped)
         rest.give(tick + 1, 0)
         return rest
 
@@ -65,6 +74,8 @@ class InputBuffer:
         oldest = tick - self.hold_ticks
         if len(self.given) > 2 * self.hold_ticks:
             self.given = {each: bits for each, bits in self.given.items() if each > oldest}
+        for each in [each for each in self.tapped if each <= tick]:
+            del self.tapped[each]
 
     def _complete_from(self, tick: int) -> None:
         while tick + 1 in self.given:

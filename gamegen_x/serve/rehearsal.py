@@ -90,6 +90,7 @@ class Player:
     client: Client
     rng: np.random.Generator
     phase: float  # of a tick, at which it steps
+    clock_ms: float = 0.0  # what its clock is ahead of the server's
     held: int = 0
     release_at: float = 0.0
     next_step: float = 0.0
@@ -168,11 +169,11 @@ class Rehearsal:
     # The players -----------------------------------------------------------------------------------------------------
 
     def _play(self, player: Player, now: float) -> None:
-        client, milliseconds = player.client, self._milliseconds(now)
+        client, milliseconds = player.client, self._milliseconds(player, now)
         if player.down is not None:
             for moment, data in player.down.receive(now):
                 before = client.newest
-                client.receive(data, self._milliseconds(moment))
+                client.receive(data, self._milliseconds(player, moment))
                 if client.newest is not before:
                     self._note_state(player, moment)
         if player.num_lines == 0 or (client.is_lost and now >= player.next_step):
@@ -183,9 +184,9 @@ class Rehearsal:
             return
         player.next_step += 1.0
         self._choose(player, now)
-        before = client.newest_key_tick
+        last = client.newest_key_tick
         client.step(milliseconds, player.held)
-        for tick in range(before + 1, client.newest_key_tick + 1):
+        for tick in range(last + 1, client.newest_key_tick + 1):
             player.pressed_at[tick] = now
         assert player.up is not None
         for data in client.take():
@@ -227,7 +228,7 @@ class Rehearsal:
         player.up = FaultLink(self._faults(self.scenario.up, player.number), 2 * seed)
         player.down = FaultLink(self._faults(self.scenario.down, player.number), 2 * seed + 1)
         player.connection = Connection(self._find_room, self.harness.connection, now)
-        player.client.connect(self._milliseconds(now))
+        player.client.connect(self._milliseconds(player, now))
 
     def _faults(self, faults: LinkFaults, number: int) -> LinkFaults:
         if self._is_calm:
@@ -325,5 +326,5 @@ class Rehearsal:
         self._count += 1
         return f"token-{self._count}"
 
-    def _milliseconds(self, now: float) -> float:
-        return now * 1000 / self.world.fps
+    def _milliseconds(self, player: Player, now: float) -> float:
+        return now * 1000 / self.world.fps + player.clock_ms

@@ -318,8 +318,9 @@ class Room:
             self._complain(seat, ErrorCode.UNKNOWN_KEY, f"this world has {self.world.keys.num_keys} keys", now)
             held &= self._all_keys
         if tick <= self.final:
-            if self.rules.late == REBIND and tick > self.final - self.rules.hold_ticks:
-                seat.tapped |= held if seat.inputs.give(tick, held) is Verdict.NEW else 0
+            is_recent = self.rules.late == REBIND and tick > self.final - self.rules.hold_ticks
+            if is_recent and seat.inputs.give(tick, held) is Verdict.NEW and tick in self._past:
+                seat.tapped |= held & ~self._past[tick].keys[seat.number]  # what has not acted yet acts next
             return
         verdict = seat.inputs.give(tick, held)
         if verdict is Verdict.CHANGED:
@@ -348,20 +349,16 @@ class Room:
         """What control signals hold, and what came too late for its own tick, acts from here on."""
         for seat in self.seats:
             self.metrics.queue_depths.append(seat.inputs.depth(self.tick))
+            if seat.tapped:
+                seat.inputs.tap(first, seat.tapped)
+                seat.tapped = 0
             if seat.held is not None and seat.is_here:
-                seat.inputs.give(first, seat.held | seat.tapped)
-                for tick in range(first + 1, first + self.rules.block):
+                for tick in range(first, first + self.rules.block):
                     seat.inputs.give(tick, seat.held)
-            elif seat.tapped:
-                given = seat.inputs.given.get(first, seat.inputs.at(first))
-                seat.inputs.given[first] = given | seat.tapped
-                seat.inputs.settle(self.final)
-            seat.tapped = 0
 
     def _keys_at(self, tick: int) -> tuple[int, ...]:
-        if self.rules.sync.predict_keys:
-            return tuple(seat.inputs.at(tick) for seat in self.seats)
-        return tuple(seat.inputs.given.get(tick, 0) for seat in self.seats)
+        is_guessing = self.rules.sync.predict_keys
+        return tuple(seat.inputs.at(tick, is_guessing) for seat in self.seats)
 
     def _array(self, keys: Sequence[int]) -> npt.NDArray[np.uint8]:
         bits = np.array(keys, np.uint16)[:, None] >> np.arange(self.world.keys.num_keys, dtype=np.uint16)

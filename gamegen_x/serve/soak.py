@@ -1,8 +1,8 @@
 """Sessions in virtual time on faulty lines, by the thousand: `python -m gamegen_x.serve.soak`. The last line is JSON.
 
-Four parts: `sessions` (is everybody in step, whatever the lines do), `sync_test` (every tick taken back and played
-again), `quiet_hour` (no alarm where nothing is wrong), `switches` (the six metrics with each idea of the sync plan on
-and off).
+Five parts: `sessions` (is everybody in step, whatever the lines do), `sync_test` (every tick taken back and played
+again), `arrivals` (the same keys in any order), `quiet_hour` (no alarm where nothing is wrong), `switches` (the six
+metrics with each idea of the sync plan on and off).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from omegaconf import DictConfig
 
 from gamegen_x.config import build, entry_point, nearest, to_dict
@@ -100,6 +101,14 @@ class Soak:
             "is_passed": not any(unequal.values()),
         }
 
+    def arrivals(self, examples: int, num_ticks: int, num_players: int) -> dict[str, Any]:
+        """The same keys in any order: early, late, doubled."""
+        unequal = sum(
+            shuffled_arrivals(self.world(num_players, seed), self.harness.room, num_ticks, seed)
+            for seed in range(self.seed, self.seed + examples)
+        )
+        return {"examples": examples, "ticks": examples * num_ticks, "unequal": unequal, "is_passed": unequal == 0}
+
     def quiet_hour(self, minutes: float, num_players: int, line: Mapping[str, Any]) -> dict[str, Any]:
         faults = LinkFaults(**line)
         world = self.world(num_players, self.seed)
@@ -159,22 +168,48 @@ def sync_test(world: PlayedWorld, rules: RoomRules, distance: int, num_ticks: in
 
     Gives the number of ticks whose final state is not that of a world which had all keys in time.
     """
+    rng = np.random.default_rng([seed, distance])
+    keys = rng.integers(0, 1 << world.keys.num_keys, (num_ticks, world.num_players))
+    arrivals = {tick + distance: [(seat, tick) for seat in range(world.num_players)] for tick in range(num_ticks)}
+    return _num_unequal(world, rules, keys, arrivals)
+
+
+def shuffled_arrivals(world: PlayedWorld, rules: RoomRules, num_ticks: int, seed: int) -> int:
+    """As `sync_test`, but the keys of each tick come at a moment of their own, early or late, once or twice."""
+    rng = np.random.default_rng([seed, 99])
+    keys = rng.integers(0, 1 << world.keys.num_keys, (num_ticks, world.num_players))
+    arrivals: dict[int, list[tuple[int, int]]] = {}
+    for tick in range(num_ticks):
+        for seat in range(world.num_players):
+            for late in rng.integers(-4, rules.ticks_late - 1, rng.integers(1, 3)):
+                arrivals.setdefault(max(0, tick + int(late)), []).append((seat, tick))
+    for arriving in arrivals.values():
+        rng.shuffle(arriving)
+    return _num_unequal(world, rules, keys, arrivals)
+
+
+def _num_unequal(
+    world: PlayedWorld, rules: RoomRules, keys: npt.NDArray[np.int64], arrivals: Mapping[int, list[tuple[int, int]]]
+) -> int:
+    """Final ticks of a room that are not those of a world which had all `keys` `[t p]` in time.
+
+    `arrivals` says which (seat, tick) come after a tick.
+    """
     finals: list[FinalTick] = []
     room = Room("sync-test", world, rules, on_final=finals.append)
     seats = [room.join(Hello(PROTOCOL, "sync-test"), 0.0)[0] for _ in range(world.num_players)]
-    rng = np.random.default_rng([seed, distance])
-    keys = rng.integers(0, 1 << world.keys.num_keys, (num_ticks, len(seats)))
-    for tick in range(num_ticks + distance):
+    count = 0
+    for tick in range(len(keys) + rules.ticks_late):
         room.advance(float(tick))
-        late = tick - distance
-        if late >= 0:
-            for seat in seats:
-                held = bytes_of([int(keys[late, seat.number])])
-                room.receive(seat, Input(late, late, seat.number, held, tick, seat.last_event, 0, 0.0), tick + 0.5)
+        for number, which in arrivals.get(tick, []):
+            count += 1
+            held = bytes_of([int(keys[which, number])])
+            seat = seats[number]
+            room.receive(seat, Input(count, which, number, held, tick, seat.last_event, 0, 0.0), tick + 0.5)
     state, unequal = world.start(), 0
     places = np.arange(world.keys.num_keys)
-    for tick in range(num_ticks - 1):
-        state = world.advanced(state, (keys[tick][:, None] >> places & 1).astype(np.uint8))
+    for tick, held in enumerate(keys[: len(keys) - 1]):
+        state = world.advanced(state, (held[:, None] >> places & 1).astype(np.uint8))
         is_final = tick < len(finals)
         unequal += not is_final or finals[tick].hash != room.codec.pack(tick, state).hash
     return unequal
@@ -189,7 +224,7 @@ def _table(rows: Mapping[str, Mapping[str, float]]) -> str:
 
 @entry_point("soak")
 def main(cfg: DictConfig) -> None:
-    parts = ("sessions", "sync_test", "quiet_hour", "switches")
+    parts = ("sessions", "sync_test", "arrivals", "quiet_hour", "switches")
     chosen = [cfg.only] if isinstance(cfg.only, str) else list(cfg.only or parts)
     for part in chosen:
         if part not in parts:
