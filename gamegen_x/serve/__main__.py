@@ -17,6 +17,8 @@ NOTSENT_LOWAT = getattr(
     socket, "TCP_NOTSENT_LOWAT", None
 )  # where it is not known, pictures wait a little in the kernel
 NOTSENT_BYTES = 16_384
+USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", None)  # where it is not known, who reads no more costs a socket
+USER_TIMEOUT_MS = 20_000
 BACKLOG = 128
 
 
@@ -77,6 +79,8 @@ def listen(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if NOTSENT_LOWAT is not None:
         listener.setsockopt(socket.IPPROTO_TCP, NOTSENT_LOWAT, NOTSENT_BYTES)
+    if USER_TIMEOUT is not None:
+        listener.setsockopt(socket.IPPROTO_TCP, USER_TIMEOUT, USER_TIMEOUT_MS)
     try:
         listener.bind((host, port))
         listener.listen(BACKLOG)

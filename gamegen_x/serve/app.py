@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from fastapi import FastAPI, HTTPException, Request, Response, WebSocket, WebSocketDisconnect
+from fastapi import FastAPI, HTTPException, Request, Response, WebSocket, WebSocketDisconnect, status
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, ConfigDict, Field
@@ -137,8 +137,9 @@ def _add_play(app: FastAPI, host: Host) -> None:
                 rules = host.harness.connection
                 player = Player(lines, host.lobby, rules, host.clock, host.tier(quality), host.sockets.stall_s, GONE)
                 await player.play()
-        except TooManySocketsError:
-            await socket.close(1013)
+        except TooManySocketsError as full:
+            await socket.accept()
+            await socket.close(status.WS_1013_TRY_AGAIN_LATER, str(full))
         return None
 
     @app.post("/control")
@@ -231,7 +232,7 @@ def _add_figures(app: FastAPI, host: Host) -> None:
         return {"ready": stage.is_ready, "stage": stage.name, "percent": stage.percent}
 
     @app.get("/status")
-    async def status() -> dict[str, Any]:
+    async def host_status() -> dict[str, Any]:
         """Rooms, their speed, and how well everybody is in step."""
         return figures.of_host(host)
 

@@ -21,7 +21,7 @@ HALF_RATE, LOWER_RESOLUTION = "half_rate", "lower_resolution"  # steps of the la
 NUM_TIMES = 512  # of each series: the newest
 
 
-class Views(Protocol):
+class BlockViews(Protocol):
     """Makes the pictures of one room while the event loop goes on. `ModelViews` asks another process for them."""
 
     is_ready: bool  # False: the world stands still
@@ -71,7 +71,7 @@ class GameLoop:
     def __init__(
         self,
         room: Room,
-        views: Views,
+        views: BlockViews,
         clock: TickClock,
         lowest: Tier,  # what everybody gets while the ladder stands at lower resolution
         max_behind: int,  # blocks; then ticks are left out

@@ -128,25 +128,24 @@ class Lobby:
             now = time.monotonic()
             for name, each in list(self.rooms.items()):
                 await asyncio.to_thread(each.recorder.flush)
-                self._watch_task(each)
-                if not each.is_empty:
+                if each.task is not None and each.task.done():
+                    await self._give_up(each, each.task)
+                elif not each.is_empty:
                     each.empty_since = now
                 elif each.task is not None:
                     await _cancelled(each)
                 elif now - each.empty_since > self.rules.keep_empty_s:
                     await self._close(name)
 
-    def _watch_task(self, each: OpenRoom) -> None:
-        """A loop that fell over is a bug: it is raised here, where it is seen, and the room's players are let go."""
-        if each.task is not None and each.task.done() and not each.task.cancelled():
-            mistake = each.task.exception()
-            for seat in each.room.everybody():
-                seat.dismissed = ErrorCode.INTERNAL
-            self.rooms.pop(each.order.name, None)
-            each.loop.wake_everybody()
-            asyncio.get_running_loop().call_exception_handler(
-                {"message": f"the game loop of room {each.order.name!r} ended", "exception": mistake}
-            )
+    async def _give_up(self, each: OpenRoom, task: asyncio.Task[None]) -> None:
+        """A loop that fell over is a bug: it is logged, its players are let go, and other rooms notice nothing."""
+        asyncio.get_running_loop().call_exception_handler(
+            {"message": f"the game loop of room {each.order.name!r} ended", "exception": task.exception()}
+        )
+        for seat in each.room.everybody():
+            seat.dismissed = ErrorCode.INTERNAL
+        each.task = None
+        await self._close(each.order.name)
 
     def _make_space(self) -> bool:
         """Closes the room that has been empty for longest."""

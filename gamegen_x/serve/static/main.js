@@ -36,6 +36,7 @@ async function play(facts, room) {
   const page = { facts, room, view, here: new Set(), colours: facts.player_colours, history: [], status: null, world: facts.worlds[0], step: "full", film: null };
   const role = query.get("role") === "spectator" ? "spectator" : "player";
   page.session = new Session({ room, role, token: identity(), hear: (kind, message) => hear(page, kind, message) });
+  page.session.resume = sessionStorage.getItem(seatKey(page)) ?? ""; // of this tab, before it was loaded again
   page.line = new Line(page.session, {
     url: socketUrl(query.get("quality") ?? ""),
     prepare: () => prepare(page),
@@ -78,6 +79,10 @@ function identity() {
   return token;
 }
 
+function seatKey(page) {
+  return `ggx.seat.${page.room}`;
+}
+
 // What the server says ------------------------------------------------------------------------------------------------
 
 function hear(page, kind, message) {
@@ -94,12 +99,15 @@ function hear(page, kind, message) {
 
 function welcome(page, message) {
   page.here = new Set(message.here);
+  page.session.lastError = "";
+  sessionStorage.setItem(seatKey(page), message.resume);
   if (message.role === "player") page.here.add(message.seat);
   if (page.keyMap === undefined) {
     page.keyMap = new KeyMap(message.keys, localStorage);
     page.held = new HeldKeys(page.keyMap);
     addKeys(page);
   }
+  page.view.newestSeq = 0; // another game loop may count anew
   $("trouble").hidden = true;
   tell($("say-said"), "");
   $("say").hidden = message.role !== "player";
@@ -188,7 +196,7 @@ function turn(page, now) {
 function anticipated(page) {
   const moves = page.facts.anticipate[page.camera];
   if (!moves || !$("anticipate").checked || page.session.welcome === null) return [0, 0];
-  return shiftOf(page.session.keysAfter(page.view.inputTick), page.keyMap.keys, moves, page.view.canvas.width / 64);
+  return shiftOf(page.session.keysAfter(page.view.tick), page.keyMap.keys, moves, page.view.canvas.width / 64);
 }
 
 function heldBits(page) {
@@ -301,6 +309,7 @@ function addButtons(page) {
   });
   $("leave").addEventListener("click", () => {
     page.line.close();
+    sessionStorage.removeItem(seatKey(page));
     location.search = "";
   });
   $("watch").addEventListener("click", () => (location.search = new URLSearchParams({ room: page.room, role: "spectator" })));

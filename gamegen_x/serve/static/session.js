@@ -131,7 +131,7 @@ export class Session {
 
   begin(welcome, now) {
     if (this.welcome !== null) return; // the answer to a Hello that was sent again
-    if (this.resume === "") {
+    if (this.resume === "" || this.newest === null) {
       this.beginAnew();
       this.event = welcome.event;
     }

@@ -3,6 +3,7 @@
 import { splitPictures } from "./wire.js";
 
 const MOST_SHIFT = 12; // pixels of the picture that anticipation may move it
+const CATCH_UP = 0.75; // of the usual time for a picture, while more than a block waits
 const MOST_WAITING = 8; // pictures; a page that was hidden shows the newest and forgets the rest
 
 export class View {
@@ -11,18 +12,21 @@ export class View {
     this.context = canvas.getContext("2d", { alpha: false });
     this.context.imageSmoothingEnabled = false;
     this.queue = [];
+    this.newestSeq = 0;
     this.dueAt = 0;
     this.picture = null;
     this.tick = -1; // of the picture that is shown
-    this.inputTick = -1; // the newest of this player's keys that it shows
     this.stats = { shownAt: [], ageMs: 0, numShown: 0, generatedAt: 0, stalledMs: 0 };
   }
 
   /** Takes in a Frame: its pictures wait for their moment, one tick after the other. */
   async take(frame, fps, onShown) {
     const pictures = await Promise.all(splitPictures(frame.payload).map(decodePicture));
+    if (frame.seq < this.newestSeq) return onShown(frame); // a later one was decoded sooner
+    this.newestSeq = frame.seq;
     pictures.forEach((bitmap, place) => this.queue.push({ bitmap, frame, tick: frame.tick + place, isLast: place === pictures.length - 1, gap: 1000 / fps, onShown }));
     while (this.queue.length > Math.max(MOST_WAITING, 2 * frame.count)) this.drop();
+    return undefined;
   }
 
   drop() {
@@ -37,11 +41,11 @@ export class View {
     while (isSingle && this.queue.length > 1) this.drop();
     if (this.queue.length && now >= this.dueAt - 2) {
       const { bitmap, frame, tick, isLast, gap, onShown } = this.queue.shift();
-      this.dueAt = isSingle ? now : Math.max(this.dueAt + gap, now - gap);
+      const pace = this.queue.length >= frame.count ? CATCH_UP * gap : gap;
+      this.dueAt = isSingle ? now : Math.max(this.dueAt + pace, now - gap);
       this.picture?.close?.();
       this.picture = bitmap;
       this.tick = tick;
-      this.inputTick = frame.input_tick;
       this.count(now, frame);
       if (isLast) onShown(frame);
     }
