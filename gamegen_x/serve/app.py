@@ -30,6 +30,7 @@ from gamegen_x.serve.seat import JoinError
 STATIC = Path(__file__).parent / "static"
 MAX_BODY = 16_384  # bytes of a request
 MAX_PROMPT = 2000  # characters
+GHOST_FPS = 12
 GONE = (WebSocketDisconnect, OSError, RuntimeError)  # RuntimeError: Starlette's word for "it was closed already"
 SECURITY = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; "
@@ -49,6 +50,7 @@ class RoomRequest(BaseModel):
     num_players: Annotated[int, Field(ge=1, le=8)] | None = None
     camera: Annotated[str, Field(max_length=32)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    prompt: Annotated[str, Field(max_length=MAX_PROMPT)] = ""
 
 
 class GenerateRequest(BaseModel):
@@ -157,9 +159,9 @@ def _add_rooms(app: FastAPI, host: Host) -> None:
     async def open_room(request: RoomRequest) -> dict[str, Any]:
         """Opens a room, or finds the one of that name. Without a name it gets one that nobody guesses."""
         try:
-            name = request.name or secrets.token_hex(4)
-            order = host.order(name, request.world, request.num_players, request.camera, request.seed)
-            found = await host.lobby.open(order)
+            wish = request.model_dump()
+            wish["name"] = request.name or secrets.token_hex(4)
+            found = await host.lobby.open(host.order(**wish))
         except JoinError as refused:
             raise HTTPException(503, str(refused), {"Retry-After": "5"}) from None
         except ValueError as mistake:
@@ -175,10 +177,9 @@ def _add_rooms(app: FastAPI, host: Host) -> None:
 
         async def pictures() -> AsyncIterator[bytes]:
             while host.lobby.rooms.get(name) is found and not host.lobby.is_draining:
-                views = await asyncio.to_thread(found.truth.draw, [found.room.state], found.room.keys_held(-1)[None])
-                jpeg = encode_picture(views[0][seat], host.tiers[0])
+                jpeg = encode_picture(await asyncio.to_thread(found.true_view, seat), host.tiers[0])
                 yield b"--ghost\r\nContent-Type: image/jpeg\r\n\r\n" + jpeg + b"\r\n"
-                await asyncio.sleep(1 / 12)
+                await asyncio.sleep(1 / GHOST_FPS)
 
         return StreamingResponse(pictures(), media_type="multipart/x-mixed-replace; boundary=ghost")
 

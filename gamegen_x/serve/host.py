@@ -112,7 +112,13 @@ class Host:
         return next((tier for tier in self.tiers if tier.name == name), self.tiers[0])
 
     def order(
-        self, name: str, world: str | None, num_players: int | None, camera: str | None, seed: int | None
+        self,
+        name: str,
+        world: str | None = None,
+        num_players: int | None = None,
+        camera: str | None = None,
+        seed: int | None = None,
+        prompt: str = "",
     ) -> RoomOrder:
         """A room as somebody asks for it, with this server's habits where they say nothing. Raises ValueError."""
         order = RoomOrder(
@@ -121,6 +127,7 @@ class Host:
             num_players=num_players or int(self.cfg.first_room.num_players),
             camera=camera or str(self.cfg.game.camera),
             seed=int(self.cfg.seed) if seed is None else seed,
+            prompt=prompt,
         )
         if order.world not in self.worlds:
             hint = "; start the server with world=model" if order.world == MODEL else ""
@@ -151,7 +158,7 @@ class Host:
     ) -> OpenRoom:
         """A room whose pictures a model makes, a block at a time: keys that come too late for one act in the next."""
         assert self.model is not None
-        views = ModelViews(self.model, truth, secrets.randbits(63))
+        views = ModelViews(self.model, truth, secrets.randbits(63), order.prompt)
         rules = replace(self.harness.room, block=self.model.shape.frames, late=REBIND)
         room = views.room = Room(order.name, truth, rules, on_final=recorder.final)
 
@@ -170,5 +177,5 @@ class Host:
     async def _open_first_room(self) -> None:
         self._stage = Stage("building the first world", 50)
         first = self.cfg.first_room
-        await self.lobby.open(self.order(first.name, None, int(first.num_players), None, None))
+        await self.lobby.open(self.order(first.name))
         self._stage = Stage("ready", 100)

@@ -10,6 +10,9 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
+import numpy as np
+
+from gamegen_x.games.door import Frame
 from gamegen_x.serve.errors import ErrorCode
 from gamegen_x.serve.game_loop import GameLoop, Viewer
 from gamegen_x.serve.played_world import TruthWorld
@@ -30,6 +33,7 @@ class RoomOrder:
     num_players: int
     camera: str
     seed: int
+    prompt: str = ""  # what a model is told of the world; empty: what the world looks like
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -54,6 +58,11 @@ class OpenRoom:
     @property
     def is_empty(self) -> bool:
         return not self.room.spectators and all(seat.presence is Presence.EMPTY for seat in self.room.seats)
+
+    def true_view(self, seat: int) -> Frame:
+        """What a player would see now if the game itself drew it."""
+        keys = np.zeros((1, self.room.world.num_players, self.room.world.keys.num_keys), np.uint8)
+        return self.truth.draw([self.room.state], keys)[0][seat]
 
     def players(self) -> list[int]:
         """The seats whose players are here."""

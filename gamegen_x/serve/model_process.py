@@ -237,14 +237,14 @@ class ModelProcess:
 class ModelViews:
     """One room's pictures, made by the model. What players saw before, the truth's renderer made."""
 
-    def __init__(self, process: ModelProcess, truth: TruthWorld, session: int) -> None:
+    def __init__(self, process: ModelProcess, truth: TruthWorld, session: int, prompt: str = "") -> None:
         shape = process.shape
         if shape.keys != truth.keys.keys or (shape.height, shape.width) != (truth.game.height, truth.game.width):
             raise ValueError(
                 f"these weights draw {shape.height}x{shape.width} for the keys {list(shape.keys)}; the game has "
                 f"{truth.game.height}x{truth.game.width} and {list(truth.keys.keys)}"
             )
-        self.process, self.truth, self.session = process, truth, session
+        self.process, self.truth, self.session, self.prompt = process, truth, session, prompt
         self.room: Room | None = None  # set once: the room needs the views' world, and the views the room's seats
         self._region = process.take_region()
         start = truth.start()
@@ -274,7 +274,7 @@ class ModelViews:
             "keys": _padded(block.keys),
             "seats": tuple(seats),
             "newcomers": await asyncio.to_thread(self._seen_by, newcomers) if newcomers else {},
-            "prompt": prompt_of(block.states[0], len(seats)),
+            "prompt": self.prompt or prompt_of(block.states[0], len(seats)),
             "instruction": self._instruction,
             "is_fresh": is_fresh,
             "is_hurried": self.room.ladder.has_reached(FEWER_STEPS),

@@ -4,6 +4,7 @@ import contextlib
 import threading
 import time
 
+import httpx
 import uvicorn
 from hydra import compose, initialize_config_dir
 from websockets.exceptions import ConnectionClosed
@@ -79,6 +80,7 @@ class PlayerThread:
         self._thread = threading.Thread(target=self._play, daemon=True)
 
     def __enter__(self):
+        httpx.post(f"{self._server.url}/rooms", json={"name": self.client.room}, timeout=PATIENCE_S).raise_for_status()
         self._thread.start()
         wait_until(lambda: self.frames, "no picture came")
         return self

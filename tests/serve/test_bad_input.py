@@ -153,6 +153,7 @@ def test_who_reads_no_more_costs_nobody_anything(server, honest):
 
 
 def test_more_sockets_than_may_be_are_turned_away(server, honest, monkeypatch):
+    wait_until(lambda: server.host.num_sockets == 1, "sockets of other tests stay open")
     one_more = replace(server.host.sockets, max_sockets=server.host.num_sockets + 1)
     monkeypatch.setattr(server.host, "sockets", one_more)
     with connect(server.ws), connect(server.ws) as second, pytest.raises(ConnectionClosed) as closed:

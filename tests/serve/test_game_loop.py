@@ -45,9 +45,10 @@ def seated(room, loop, tier=CRISP):
     return viewer
 
 
-async def played(loop, seconds):
+async def played(loop, is_enough):
+    """Plays until something is true; a busy machine may take its time."""
     task = asyncio.create_task(loop.run())
-    await asyncio.sleep(seconds)
+    await until(is_enough)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
@@ -62,17 +63,15 @@ def frame_of(viewer):
 def test_ticks_follow_the_clock_and_what_is_too_late_is_left_out_and_counted():
     room, loop = made(Grey(seconds=0.05))  # five ticks for the work of one
     began = time.monotonic()
-    asyncio.run(played(loop, 0.6))
+    asyncio.run(played(loop, lambda: room.metrics.num_skipped_ticks > 10))
     ticks = (time.monotonic() - began) * FPS
-    assert room.metrics.num_skipped_ticks > 10
     assert room.tick + 1 + room.metrics.num_skipped_ticks <= ticks + 6
 
 
 def test_a_slow_player_gets_the_newest_picture_and_no_backlog():
     room, loop = made(Grey())
     slow = seated(room, loop)
-    asyncio.run(played(loop, 0.3))
-    assert slow.seat.outbox.num_skipped_frames > 3
+    asyncio.run(played(loop, lambda: slow.seat.outbox.num_skipped_frames > 3))
     assert frame_of(slow).seq == loop.num_drawn
     assert len(slow.seat.outbox) == 0
 
@@ -80,7 +79,7 @@ def test_a_slow_player_gets_the_newest_picture_and_no_backlog():
 def test_each_gets_their_own_tier_and_the_lowest_when_the_room_is_in_trouble():
     room, loop = made(Grey())
     crisp, thin = seated(room, loop), seated(room, loop, THIN)
-    asyncio.run(played(loop, 0.2))
+    asyncio.run(played(loop, lambda: loop.num_drawn >= 4))
     assert len(frame_of(crisp).payload) > len(frame_of(thin).payload)
     assert len(split_pictures(loop.pictures.payload(0, CRISP))) == room.rules.block
     room.ladder.step = list(room.rules.ladder.steps).index("lower_resolution")
@@ -91,11 +90,10 @@ def test_a_world_without_its_model_stands_still_and_goes_on():
     views = Grey()
     views.is_ready = False
     room, loop = made(views)
-    asyncio.run(played(loop, 0.1))
+    asyncio.run(played(loop, lambda: len(loop.times.late) > 5))
     assert room.tick == -1
     views.is_ready = True
-    asyncio.run(played(loop, 0.1))
-    assert room.tick > 0
+    asyncio.run(played(loop, lambda: room.tick > 0))
 
 
 def lobby(max_rooms=2, keep_s=0.05, closed=None):
@@ -107,6 +105,12 @@ def lobby(max_rooms=2, keep_s=0.05, closed=None):
         )
 
     return Lobby(make, LobbyRules(max_rooms, keep_s, 0.02))
+
+
+async def until(is_true):
+    async with asyncio.timeout(60):
+        while not is_true():
+            await asyncio.sleep(0.01)
 
 
 def order(name):
@@ -122,12 +126,10 @@ def test_a_loop_runs_while_somebody_is_there_and_its_room_goes_when_nobody_comes
             found = await rooms.open(order("hill"))
             viewer = Viewer(found.room.join(Hello(PROTOCOL, "hill"), 0.0)[0], CRISP)
             with rooms.viewing(viewer, "hill"):
-                await asyncio.sleep(0.1)
                 assert found.task is not None
-                assert found.room.tick > 0
+                await until(lambda: found.room.tick > 0)
                 found.room.leave(viewer.seat, 0.0)
-            await asyncio.sleep(0.3)
-            assert rooms.rooms == {}
+            await until(lambda: not rooms.rooms)
 
     asyncio.run(session())
     assert closed == ["hill"]

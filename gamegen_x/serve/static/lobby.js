@@ -28,6 +28,9 @@ export function showLobby(facts) {
     : "A small planet, drawn by the game that the models learn from. Walk, roll snow, throw it at your friends, and tell the weather what to do.";
   fill($("new-room").elements.world, facts.worlds.map((world) => [world, `${WORLDS[world]}`]));
   fill($("new-room").elements.camera, facts.cameras.map((camera) => [camera, LOOKS[camera] ?? camera]));
+  const showPrompt = () => ($("prompt-row").hidden = $("new-room").elements.world.value !== "model");
+  $("new-room").elements.world.addEventListener("change", showPrompt);
+  showPrompt();
   $("new-room").addEventListener("submit", openRoom);
   $("order").addEventListener("submit", order);
   $("order-hint").textContent = `${facts.weights} draws it from your words and keys, as fast as this server's machine allows.`;
@@ -41,8 +44,9 @@ export function fill(select, options) {
 
 async function openRoom(event) {
   event.preventDefault();
-  const { name, world, camera, num_players: seats, seed } = event.target.elements;
+  const { name, world, camera, num_players: seats, seed, prompt } = event.target.elements;
   const wish = { name: name.value.trim(), world: world.value, camera: camera.value, num_players: Number(seats.value) };
+  if (world.value === "model" && prompt.value.trim()) wish.prompt = prompt.value.trim();
   if (seed.value !== "") wish.seed = Number(seed.value);
   else wish.seed = Math.floor(Math.random() * 2 ** 31);
   try {
