@@ -25,6 +25,7 @@ class BlockViews(Protocol):
     """Makes the pictures of one room while the event loop goes on. `ModelViews` asks another process for them."""
 
     is_ready: bool  # False: the world stands still
+    can_skip: bool  # whether a block may go undrawn: a model must see them all
 
     async def draw(self, block: Block) -> Sequence[Sequence[Picture]] | None:
         """Pictures `[t][p]` of a block; None where none could be made, and the world is to wait."""
@@ -107,7 +108,8 @@ class GameLoop:
         block = self.room.advance(began)
         self.num_blocks += 1
         self.wake_everybody()
-        if block is None or (self.num_blocks % 2 and self.room.ladder.has_reached(HALF_RATE)):
+        is_skipped = self.views.can_skip and self.num_blocks % 2 == 1 and self.room.ladder.has_reached(HALF_RATE)
+        if block is None or is_skipped:
             return
         reflects = {seat.number: seat.inputs.newest for seat in self.room.seats}
         pictures = await self.views.draw(block)
@@ -149,7 +151,7 @@ class GameLoop:
 class TruthViews:
     """The world's own renderer, in a thread."""
 
-    is_ready = True
+    is_ready = can_skip = True
 
     def __init__(self, world: TruthWorld) -> None:
         self.world = world

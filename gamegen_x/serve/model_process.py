@@ -237,6 +237,8 @@ class ModelProcess:
 class ModelViews:
     """One room's pictures, made by the model. What players saw before, the truth's renderer made."""
 
+    can_skip = False
+
     def __init__(self, process: ModelProcess, truth: TruthWorld, session: int, prompt: str = "") -> None:
         shape = process.shape
         if shape.keys != truth.keys.keys or (shape.height, shape.width) != (truth.game.height, truth.game.width):

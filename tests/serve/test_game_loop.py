@@ -24,6 +24,8 @@ CRISP, THIN = Tier("crisp", 90, "444"), Tier("thin", 40, "420", every=2)
 class Grey:
     """Pictures whose grey is the tick; each takes a while."""
 
+    can_skip = True
+
     def __init__(self, seconds=0.0, num_players=2):
         self.seconds, self.num_players, self.is_ready, self.num_drawn = seconds, num_players, True, 0
 
