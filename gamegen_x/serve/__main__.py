@@ -85,6 +85,7 @@ def listen(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
         listener.listen(BACKLOG)
     except OverflowError:
+        listener.close()
         raise ValueError(f"a port is a number from 0 to 65535, got {port}") from None
     except OSError as mistake:
         listener.close()

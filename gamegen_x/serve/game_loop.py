@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -88,7 +89,9 @@ class GameLoop:
     async def run(self) -> None:
         """Plays until cancelled. Ticks that cannot be kept are left out and counted, never made up for."""
         room = self.room
-        pacer = Pacer(room.rules.block, self.max_behind, self.clock.now(), room.rules.sync.fixed_step)
+        block = room.rules.block
+        start = math.ceil(self.clock.now() / block) * block  # all rooms in step: a model draws them as one batch
+        pacer = Pacer(block, self.max_behind, start, room.rules.sync.fixed_step)
         while True:
             await self.clock.sleep_until(pacer.next_at)
             self.times.late.append(self._milliseconds(self.clock.now() - pacer.next_at))

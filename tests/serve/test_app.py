@@ -129,7 +129,7 @@ def test_a_page_of_somebody_else_may_not_connect(server, web):
 
 
 def test_names_that_strangers_choose_make_no_new_series(server, web):
-    for number in range(30):
+    for number in range(8):
         web.post("/rooms", json={"name": f"attack-{number}"})
         with connect(server.ws) as socket:
             socket.send(encode(Hello(PROTOCOL, f"guess-{number}")))
@@ -146,7 +146,7 @@ def test_a_request_that_is_too_large_is_not_read(web):
 
 
 def test_clips_are_refused_at_the_door_where_they_cannot_be_made(web):
-    assert "fly" in web.post("/generate", json={"keys": "FLY*8"}).text
+    assert "FLY" in web.post("/generate", json={"keys": "FLY*8"}).text
     assert web.post("/generate", json={"num_frames": 10_000}).status_code == 422
     assert web.get("/generate/none").status_code == 404
 

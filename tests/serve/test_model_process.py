@@ -47,7 +47,7 @@ def test_one_model_draws_for_several_rooms_and_comes_back_when_killed_or_hung():
             rooms = [room_of(cfg, process, seed) for seed in (1, 2)]
             for room, _ in rooms:
                 room.join(Hello(PROTOCOL, room.name), 0.0)
-            await both_are_drawn(rooms)
+            await both_are_drawn(process, rooms)
             assert max(process.rooms_together) == 2
 
             os.kill(process.pid, signal.SIGKILL)
@@ -66,11 +66,15 @@ def test_one_model_draws_for_several_rooms_and_comes_back_when_killed_or_hung():
     asyncio.run(session())
 
 
-async def both_are_drawn(rooms):
+async def both_are_drawn(process, rooms):
     """A newcomer's first picture goes on from what the truth showed; a second player may come and go."""
     (one, one_views), (two, two_views) = rooms
     blocks = [one.advance(4.0), two.advance(4.0)]
-    pictures = await asyncio.gather(one_views.draw(blocks[0]), two_views.draw(blocks[1]))
+    os.kill(process.pid, signal.SIGSTOP)  # so that it finds both requests when it looks
+    drawing = asyncio.gather(one_views.draw(blocks[0]), two_views.draw(blocks[1]))
+    await until(lambda: len(process._waiting) == 2)
+    os.kill(process.pid, signal.SIGCONT)
+    pictures = await drawing
     assert all(looks_like_a_world(each) for each in pictures)
     truth = one_views.truth.draw([blocks[0].states[0]], blocks[0].keys[:1])[0][0]
     other = two_views.truth.draw([blocks[1].states[0]], blocks[1].keys[:1])[0][0]
