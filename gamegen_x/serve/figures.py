@@ -14,11 +14,6 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from gamegen_x.serve.lobby import OpenRoom
 from gamegen_x.serve.seat import Presence
 
-try:
-    import resource
-except ImportError:  # Windows
-    resource = None  # type: ignore[assignment]
-
 if TYPE_CHECKING:
     from gamegen_x.serve.host import Host
 
@@ -102,7 +97,9 @@ def quantiles(series: Iterable[float]) -> dict[str, float]:
 
 def memory_mb() -> float:
     """The most that this process has held; 0 where the system does not tell."""
-    if resource is None:
+    try:
+        import resource
+    except ImportError:  # Windows
         return 0.0
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most / (2**20 if sys.platform == "darwin" else 2**10)

@@ -25,8 +25,11 @@ NUM_TIMES = 512  # of each series: the newest
 class BlockViews(Protocol):
     """Makes the pictures of one room while the event loop goes on. `ModelViews` asks another process for them."""
 
-    is_ready: bool  # False: the world stands still
     can_skip: bool  # whether a block may go undrawn: a model must see them all
+
+    @property
+    def is_ready(self) -> bool:
+        """Where not, the world stands still."""
 
     async def draw(self, block: Block) -> Sequence[Sequence[Picture]] | None:
         """Pictures `[t][p]` of a block; None where none could be made, and the world is to wait."""

@@ -60,7 +60,7 @@ class ModelRules:
     num_steps: int | None
     fewer_steps: int
     hang_s: float  # without an answer: then the process is ended
-    load_s: float  # until its first picture
+    load_s: float  # without a step forward while it loads
     wait_s: float  # before it is started again, doubled each time it fails at once
     max_wait_s: float
     past_blocks: int  # of the truth, that the model is shown when somebody joins or it starts again
@@ -102,6 +102,7 @@ class ModelProcess:
         self._pipe: Pipe | None = None
         self._waiting: dict[int, tuple[float, asyncio.Future[bool]]] = {}
         self._count = 0
+        self._progress_at = 0.0
 
     @property
     def is_ready(self) -> bool:
@@ -139,9 +140,8 @@ class ModelProcess:
             if not await answer:
                 return None
             shape = self.shape
-            begin = request["region"] * shape.room_bytes
-            raw = np.frombuffer(self._memory.buf, np.uint8, shape.room_bytes, begin).copy()
-            return raw.reshape(MAX_SEATS, shape.frames, shape.height, shape.width, 3)
+            size = MAX_SEATS, shape.frames, shape.height, shape.width, 3
+            return np.ndarray(size, np.uint8, self._memory.buf, request["region"] * shape.room_bytes).copy()
         finally:
             self._waiting.pop(number, None)
 
@@ -181,15 +181,15 @@ class ModelProcess:
 
     async def _watch(self, process: BaseProcess, ended: asyncio.Event) -> str:
         """Returns when the process has to be replaced, and why."""
-        started = time.monotonic()
+        self._progress_at = time.monotonic()
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(ended.wait(), WATCH_SECONDS)
             now = time.monotonic()
             if ended.is_set() or not process.is_alive():
                 return f"ended with code {process.exitcode}"
-            if not self.is_ready and now - started > self.rules.load_s:
-                return f"was not ready after {self.rules.load_s:g} s"
+            if not self.is_ready and now - self._progress_at > self.rules.load_s:
+                return f"got no further than {self.progress.name!r} in {self.rules.load_s:g} s"
             if any(now - since > self.rules.hang_s for since, _ in self._waiting.values()):
                 return f"did not answer for {self.rules.hang_s:g} s"
 
@@ -205,7 +205,7 @@ class ModelProcess:
         if pipe is not self._pipe:
             return  # from a process that was given up
         if isinstance(news, Progress):
-            self.progress = news
+            self.progress, self._progress_at = news, time.monotonic()
             return
         if isinstance(news, Drawn):
             self.times.append(news.milliseconds)

@@ -113,7 +113,7 @@ def run(pipe: Pipe, memory: str, shape: Shape, settings: WorkerSettings) -> None
     pipe.send(Progress("drawing a first picture", 70))
     _warm_up(sampler, shape)
     shared = SharedMemory(memory)
-    worker = Worker(sampler, few, many, np.ndarray((len(shared.buf),), np.uint8, shared.buf), shape)
+    worker = Worker(sampler, few, many, np.ndarray((shared.size,), np.uint8, shared.buf), shape)
     pipe.send(Progress("ready", 100))
     try:
         while True:

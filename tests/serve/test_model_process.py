@@ -18,7 +18,7 @@ from gamegen_x.serve.protocol import PROTOCOL, Hello, Text
 from gamegen_x.serve.room import REBIND, Room
 
 WEIGHTS = "weights/snowglobe-tiny"
-PATIENCE_S = 300
+PATIENCE_S = 900
 
 
 def room_of(cfg, process, seed):
@@ -37,7 +37,12 @@ async def until(is_true):
 
 def test_one_model_draws_for_several_rooms_and_comes_back_when_killed_or_hung():
     cfg = serve_config(
-        "game.num_players=2", "model.num_steps=1", "model.threads=1", "model.wait_s=0.05", "model.hang_s=200"
+        "game.num_players=2",
+        "model.num_steps=1",
+        "model.threads=1",
+        "model.wait_s=0.05",
+        "model.hang_s=200",
+        "model.load_s=900",
     )
 
     async def session():
