@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from gamegen_x.models.gamegen import Conditions, GameGenX
-from gamegen_x.models.instructnet import InstructNet, actions_per_latent
+from gamegen_x.models.instructnet import CarryOver, InstructNet, actions_per_latent
 from gamegen_x.models.layers.kv_cache import PastFrames
 from gamegen_x.models.msdit import MSDiT, residual_places
 
@@ -105,6 +105,17 @@ def test_a_key_moves_its_own_latent_frame_and_none_before():
     moved = (model(latents, time, calm) - model(latents, time, pressed)).abs().flatten(3).amax(-1)
     assert (moved[:, :, 0] == 0).all()
     assert (moved[:, :, 1] > 0).all()
+
+
+def test_keys_choose_how_the_frame_before_is_carried_over_and_only_from_within_the_ring():
+    carry = stir(CarryOver(latent_channels=4, dim=8, patch=2, ring=1, num_ways=3, way_dim=5, keys_dim=6))
+    before, keys = torch.randn(1, 2, 4, 8, 8), torch.randn(1, 2, 6)
+    assert not torch.allclose(carry(before, keys), carry(before, -keys))
+    touched = before.clone()
+    touched[0, 0, :, 4, 4] += 1  # in the patch of rows 4-5, columns 4-5, and in the rings around its neighbours above
+    moved = (carry(touched, keys) != carry(before, keys)).any(-1)
+    assert [divmod(int(token), 4) for token in moved[0, 0].nonzero()] == [(1, 1), (1, 2), (2, 1), (2, 2)]
+    assert not moved[0, 1].any()
 
 
 def test_keys_that_nobody_gave_do_not_matter():
