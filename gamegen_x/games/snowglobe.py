@@ -15,7 +15,6 @@ from gamegen_x.games.snowglobe_camera import (
     OverheadCamera,
     Scene,
     SharedScreenCamera,
-    View,
     carried_to,
     shared_frame,
 )
@@ -26,7 +25,7 @@ from gamegen_x.games.snowglobe_planet import TERRAINS, Planet
 from gamegen_x.games.snowglobe_rules import Carry, Counter, Hand, MovePests, RollBalls, Things, Throw
 from gamegen_x.games.snowglobe_scene import things_to_see
 from gamegen_x.schema.action_space import ActionSpace
-from gamegen_x.world.events import heard_by
+from gamegen_x.world.events import Event, heard_by
 from gamegen_x.world.rules import Jump, Meet, Remember, Walk, Wishes
 from gamegen_x.world.snapshot import settled
 from gamegen_x.world.spawn import fair_places, places_at
@@ -122,7 +121,7 @@ class Snowglobe(Game):
             )
         )
         self.agents = list(self.possible_agents)
-        return self._observations(), {agent: {} for agent in self.agents}
+        return self.views(self.state), {agent: {} for agent in self.agents}
 
     def step(
         self, actions: Mapping[str, Keys]
@@ -136,22 +135,48 @@ class Snowglobe(Game):
             gained[Counter.DELIVERED] * self.things.points["delivered"]
             + gained[Counter.CHASED] * self.things.points["chased"]
         )
-        heard = heard_by(state.events, state.players.positions, self.cells)
+        heard = self.heard(state)
         return (
-            self._observations(),
+            self.views(self.state),
             dict.fromkeys(self.agents, reward),
             dict.fromkeys(self.agents, False),
             dict.fromkeys(self.agents, False),
             {agent: {"events": events} for agent, events in zip(self.agents, heard, strict=True)},
         )
 
-    def advance(self, held: npt.NDArray[np.uint8]) -> None:
-        """One tick under the keys held `[p k]`, without a picture."""
-        state = self.state.step(self.wishes(held), self.rules)
+    def advanced(self, state: WorldState, held: npt.NDArray[np.uint8]) -> WorldState:
+        """The world one tick after any of its states, under the keys `[p k]`. Changes nothing and draws nothing."""
+        state = state.step(self.wishes(held), self.rules)
         if self.camera == "shared_screen":  # everyone moves in the axes of the one picture
             frames = carried_to(shared_frame(state.players.frames), state.players.positions)
             state = settled(replace(state, players=replace(state.players, frames=frames)))
-        self.state = state
+        return state
+
+    def told(self, state: WorldState, text: str) -> WorldState:
+        """Any state after a sentence, which shows from its next tick on. Raises ValueError as `instruct`."""
+        fact, name = instruction_effect(text)
+        return state.asked(list(FACTS).index(fact), FACTS[fact].index(name), self.blend_frames)
+
+    def heard(self, state: WorldState) -> list[tuple[Event, ...]]:
+        """The events of a state's tick that reach each player."""
+        return heard_by(state.events, state.players.positions, self.cells)
+
+    def views(self, state: WorldState) -> dict[str, Frame]:
+        """What each player sees of any state of this world."""
+        weights = state.conditions.weights(state.tick, self.blend_frames)
+        if self._look is None or self._look[0] != weights.tobytes():
+            self._look = (weights.tobytes(), Look.of(weights))
+        things = things_to_see(state, self.things, self.player_radius, self.jump_frames)
+        scene = Scene(self.planet, self._look[1], things, state.tick)
+        eyes, frames = self.eyes, state.players.frames
+        if self.camera == "shared_screen":
+            picture = eyes.view(frames, 0).render(scene)
+            return {agent: picture.copy() for agent in self.agents}
+        return {agent: eyes.view(frames, seat).render(scene) for seat, agent in enumerate(self.agents)}
+
+    def advance(self, held: npt.NDArray[np.uint8]) -> None:
+        """One tick under the keys held `[p k]`, without a picture."""
+        self.state = self.advanced(self.state, held)
 
     def restore(self, facts: Mapping[str, npt.NDArray[Any]]) -> None:
         """Goes on from one frame of `facts_now`. What facts do not tell, such as a thing's flight, begins anew."""
@@ -203,8 +228,7 @@ class Snowglobe(Game):
         return tuple(phrase for phrase, effect in INSTRUCTIONS.items() if effect not in now)
 
     def instruct(self, text: str) -> None:
-        fact, name = instruction_effect(text)
-        self.state = self.state.asked(list(FACTS).index(fact), FACTS[fact].index(name), self.blend_frames)
+        self.state = self.told(self.state, text)
 
     def outcome(self) -> dict[str, Any]:
         counts = {counter.name.lower(): int(self.state.counters[counter]) for counter in Counter}
@@ -219,7 +243,10 @@ class Snowglobe(Game):
         sky, `thing_kind` [n] and `thing_place` [n 3], `counters`, `planet`.
         """
         state = self.state
-        seen = [self._view(seat).project(state.players.positions) for seat in range(self.num_players)]
+        seen = [
+            self.eyes.view(state.players.frames, seat).project(state.players.positions)
+            for seat in range(self.num_players)
+        ]
         visible = np.stack([is_inside for _, is_inside in seen])
         places = np.stack([places for places, _ in seen]).astype(np.float32)
         places[~visible] = np.nan
@@ -274,20 +301,6 @@ class Snowglobe(Game):
             shares = np.array([self.start_conditions[fact][name] for name in classes], np.float64)
             target[number] = rng.choice(len(classes), p=shares / shares.sum())
         return Conditions(target, np.full(len(FACTS), -self.blend_frames, np.int32), np.eye(_MOST_CLASSES)[target])
-
-    def _view(self, seat: int) -> View:
-        return self.eyes.view(self.state.players.frames, seat)
-
-    def _observations(self) -> dict[str, Frame]:
-        weights = self.state.conditions.weights(self.state.tick, self.blend_frames)
-        if self._look is None or self._look[0] != weights.tobytes():
-            self._look = (weights.tobytes(), Look.of(weights))
-        things = things_to_see(self.state, self.things, self.player_radius, self.jump_frames)
-        scene = Scene(self.planet, self._look[1], things, self.state.tick)
-        if self.camera == "shared_screen":
-            picture = self._view(0).render(scene)
-            return {agent: picture.copy() for agent in self.agents}
-        return {agent: self._view(seat).render(scene) for seat, agent in enumerate(self.agents)}
 
 
 def _camera(kind: str, height: int, width: int, view_angle: float) -> Camera:

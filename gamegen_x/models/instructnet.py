@@ -63,18 +63,21 @@ class CarryOver(nn.Module):
     is carried to where it moves, without attention having to find it.
     """
 
-    def __init__(self, latent_channels: int, dim: int, patch: int, ring: int, num_ways: int, keys_dim: int) -> None:
+    def __init__(
+        self, latent_channels: int, dim: int, patch: int, ring: int, num_ways: int, way_dim: int, keys_dim: int
+    ) -> None:
         super().__init__()
         self.num_ways = num_ways
-        self.ways = nn.Conv2d(latent_channels, num_ways * dim, patch + 2 * ring, stride=patch, padding=ring)
+        self.ways = nn.Conv2d(latent_channels, num_ways * way_dim, patch + 2 * ring, stride=patch, padding=ring)
         self.choose = nn.Linear(keys_dim, num_ways)
+        self.out = nn.Linear(num_ways * way_dim, dim)
 
     def forward(
         self, frame_before: Float[Tensor, "b t c h w"], keys: Float[Tensor, "b t d_keys"]
     ) -> Float[Tensor, "b t n d"]:
         ways = self.ways(frame_before.flatten(0, 1).contiguous(memory_format=torch.channels_last))
         ways = rearrange(ways, "(b t) (ways d) h w -> b t (h w) ways d", b=len(keys), ways=self.num_ways)
-        return (ways * self.choose(F.silu(keys))[:, :, None, :, None]).sum(dim=3)
+        return self.out((ways * self.choose(F.silu(keys))[:, :, None, :, None]).flatten(3))
 
 
 class InstructionFusion(nn.Module):
@@ -145,7 +148,7 @@ class InstructNet(nn.Module):
         causal: bool,
         temporal_cross_attention: bool,
         rotary_base: float,
-        carry: Mapping[str, int] | None = None,  # ring and num_ways of the frame before; None: nothing of it
+        carry: Mapping[str, int] | None = None,  # ring, num_ways and way_dim of the frame before; None: nothing of it
         players: MakeMix | None = None,  # how players see each other; None: they do not
     ) -> None:
         super().__init__()

@@ -31,8 +31,14 @@ class Standing:
     head: int  # the ring's place that the next frame takes; the oldest frame stands there
     is_live: tuple[bool, ...]  # by slot
     is_there: Bool[Tensor, "p r"]  # which places hold a frame of this player
+    last: Float[Tensor, "p c h w"]  # the latent frame made last, zeros where there is none
     decoder: tuple[Float[Tensor, "p ..."], ...]  # what the VAE's causal layers saw last
     words: Words
+
+    @property
+    def parts(self) -> tuple[Float[Tensor, "p ..."], ...]:
+        """The tensors that each step makes anew."""
+        return (self.last, *self.decoder)
 
 
 @dataclass
@@ -116,13 +122,13 @@ class Stream:
     def undo_bytes(self) -> int:
         """What the log holds beyond the stream itself."""
         rings = sum(old.nbytes for tick in self._log for _, _, old in tick.overwritten)
-        now = {id(part) for part in self.standing.decoder}
-        decoders = {id(part): part.nbytes for tick in self._log for part in tick.standing.decoder}
-        return rings + sum(size for part, size in decoders.items() if part not in now)
+        now = {id(part) for part in self.standing.parts}
+        parts = {id(part): part.nbytes for tick in self._log for part in tick.standing.parts}
+        return rings + sum(size for part, size in parts.items() if part not in now)
 
     def snapshot_bytes(self) -> int:
         """What a copy of the players' memory would hold, without empty slots."""
-        whole = self.ring.nbytes + sum(part.nbytes for part in self.standing.decoder)
+        whole = self.ring.nbytes + sum(part.nbytes for part in self.standing.parts)
         return whole * len(self.slots) // self.num_slots
 
     def _undo(self, tick: _Tick) -> None:
@@ -133,11 +139,8 @@ class Stream:
         """These players have no past any more. The ring's values stay until they are overwritten."""
         gone = torch.zeros(self.num_slots, dtype=torch.bool)
         gone[list(slots)] = True
-        self.standing = replace(
-            self.standing,
-            is_there=self.standing.is_there & ~gone[:, None],
-            decoder=tuple(
-                part.masked_fill(gone.to(part.device).view(-1, *[1] * (part.ndim - 1)), 0)
-                for part in self.standing.decoder
-            ),
+        last, *decoder = (
+            part.masked_fill(gone.to(part.device).view(-1, *[1] * (part.ndim - 1)), 0) for part in self.standing.parts
         )
+        is_there = self.standing.is_there & ~gone[:, None]
+        self.standing = replace(self.standing, is_there=is_there, last=last, decoder=tuple(decoder))

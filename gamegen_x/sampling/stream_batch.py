@@ -65,8 +65,8 @@ class StreamBatch:
             "is_player": torch.tensor(is_player * lanes, device=device),
         }
 
-    def commit(self) -> None:
-        """Puts the keys and values of the last pass into the rings, in place of the oldest frames."""
+    def commit(self, latents: Float[Tensor, "b p c h w"]) -> None:
+        """Puts the keys and values of the last pass, over these frames, into the rings in place of the oldest ones."""
         made = torch.stack([torch.stack([key.flatten(2), value.flatten(2)]) for key, value in self.past.made])
         made = rearrange(
             made,
@@ -75,13 +75,16 @@ class StreamBatch:
             b=len(self.streams),
             p=self.num_columns,
         )
-        for stream, slots, values in zip(self.streams, self.columns, made, strict=True):
+        for stream, slots, values, frames in zip(self.streams, self.columns, made, latents, strict=True):
             place = stream.standing.head
             stream.write(place, slots, values[:, :, :, : len(slots)])
             is_there = stream.standing.is_there.clone()
             is_there[:, place] = False
             is_there[slots, place] = True
-            stream.standing = replace(stream.standing, head=(place + 1) % len(stream.ring), is_there=is_there)
+            last = stream.standing.last.clone()
+            last[slots] = frames[: len(slots)]
+            head = (place + 1) % len(stream.ring)
+            stream.standing = replace(stream.standing, head=head, is_there=is_there, last=last)
 
     def _past(self) -> WindowPast:
         lanes = self.layout.num_lanes
@@ -93,6 +96,7 @@ class StreamBatch:
         )
         layers = rearrange(rings, "b r lanes a two p n d -> a two (lanes b p n) r d")
         is_there = self.gather([stream.standing.is_there[:, stream.age_order] for stream in self.streams])
+        last = self.gather([stream.standing.last for stream in self.streams]).to(self.layout.dtype)
         return WindowPast(
             [
                 (key.unflatten(-1, (num_heads, -1)), value.unflatten(-1, (num_heads, -1)))
@@ -100,6 +104,7 @@ class StreamBatch:
             ],
             repeat(is_there, "b p r -> (lanes b p n) r", lanes=lanes, n=rings.shape[-2]).to(self.layout.device),
             self._read(),
+            repeat(last, "b p c h w -> (lanes b p) 1 c h w", lanes=lanes),
         )
 
     def _read(self) -> list[tuple[Tensor, ...]]:

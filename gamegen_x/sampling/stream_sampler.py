@@ -161,7 +161,7 @@ class StreamSampler:
     def commit(self, batch: StreamBatch, latents: Float[Tensor, "b p c h w"], conditions: Conditions) -> None:
         """Shows the model the clean frames once, and keeps what later frames shall see of them."""
         self._look(batch.past, latents, 1.0, conditions)
-        batch.commit()
+        batch.commit(latents)
 
     def decode(
         self, batch: StreamBatch, latents: Float[Tensor, "b p c h w"]
@@ -301,6 +301,7 @@ class StreamSampler:
             head=0,
             is_live=tuple(slot < num_players for slot in range(num_slots)),
             is_there=torch.zeros(num_slots, self.window - 1, dtype=torch.bool),
+            last=silence,
             decoder=tuple(torch.zeros_like(part) for part in kept),
             words=words,
         )
@@ -334,12 +335,12 @@ class StreamSampler:
             if alone.standing.is_there[0, theirs]:
                 stream.write(ours, [slot], alone.ring[theirs])
                 is_there[slot, ours] = True
-        decoder = []
-        for old, new in zip(stream.standing.decoder, alone.standing.decoder, strict=True):
+        parts = []
+        for old, new in zip(stream.standing.parts, alone.standing.parts, strict=True):
             changed = old.clone()
             changed[slot] = new[0]
-            decoder.append(changed)
-        stream.standing = replace(stream.standing, is_there=is_there, decoder=tuple(decoder))
+            parts.append(changed)
+        stream.standing = replace(stream.standing, is_there=is_there, last=parts[0], decoder=tuple(parts[1:]))
 
     def _words(self, prompt: str, instruction: str | None) -> Words:
         text, text_mask = self.networks.text_encoder.encode([prompt])
@@ -374,7 +375,7 @@ class StreamSampler:
             )
             for heads in layout.num_heads
         ]
-        past = WindowPast(nothing, torch.zeros(num_rows, 0, dtype=torch.bool, device=layout.device), None)
+        past = WindowPast(nothing, torch.zeros(num_rows, 0, dtype=torch.bool, device=layout.device), None, None)
         self._look(past, frames, 1.0, conditions)
         return replace(words, read=tuple(past.heard))
 

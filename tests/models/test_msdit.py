@@ -44,7 +44,7 @@ def small_instructnet():
         causal=True,
         temporal_cross_attention=True,
         rotary_base=10_000.0,
-        carry={"ring": 1, "num_ways": 3},
+        carry={"ring": 1, "num_ways": 3, "way_dim": 8},
     )
 
 

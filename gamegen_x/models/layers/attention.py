@@ -77,7 +77,9 @@ class CrossAttention(nn.Module):
         seen = attend(query, key, value, self.query_norm, self.key_norm, None, mask[:, None, None, :])
         return self.out(seen.flatten(2))
 
-    def read(self, others: Float[Tensor, "s l d"]) -> tuple[Float[Tensor, "s l e d"], Float[Tensor, "s l e d"]]:
+    def read(
+        self, others: Float[Tensor, "s l d"]
+    ) -> tuple[Float[Tensor, "s l e d_head"], Float[Tensor, "s l e d_head"]]:
         """Keys and values of the second sequence."""
         key, value = rearrange(self.key_value(others), "s l (two e d) -> two s l e d", two=2, e=self.num_heads)
         return key, value

@@ -78,6 +78,7 @@ class WindowPast(PastFrames):
     calls. Where `is_there` is false a row has no such frame, and whatever stands in its place changes nothing. Passes
     leave all that as it is; the last one's own keys and values are found in `made`. `read` is what the networks made
     of texts before, in the order in which they ask; without it they read, and what they made is found in `heard`.
+    `latents` are the frame before itself, zeros where a row has none.
     """
 
     def __init__(
@@ -85,8 +86,10 @@ class WindowPast(PastFrames):
         layers: Sequence[tuple[Float[Tensor, "s r e d"], Float[Tensor, "s r e d"]]],
         is_there: Bool[Tensor, "s r"],
         read: Sequence[tuple[Tensor, ...]] | None,
+        latents: Float[Tensor, "rows 1 c h w"] | None,
     ) -> None:
         super().__init__()
+        self.latents = latents
         self.kept = list(layers)
         self.freeze()
         self.made: list[tuple[Tensor, Tensor]] = []
