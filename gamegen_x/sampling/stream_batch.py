@@ -50,9 +50,20 @@ class StreamBatch:
         lanes, device = self.layout.num_lanes, self.layout.device
         actions = repeat(actions, "b p f k -> (lanes b) p 1 f k", lanes=lanes)
         has = torch.full(actions.shape[:2], has_actions, device=device)
-        return conditions_of(
+        asked = conditions_of(
             [stream.standing.words for stream in self.streams], self.layout, actions.to(device, self.layout.dtype), has
         )
+        return replace(asked, **self._company())
+
+    def _company(self) -> dict[str, Tensor]:
+        """Who is there, and in which seat: columns move up when somebody leaves, seats do not."""
+        filled = [(*slots, *([0] * (self.num_columns - len(slots)))) for slots in self.columns]
+        is_player = [[column < len(slots) for column in range(self.num_columns)] for slots in self.columns]
+        lanes, device = self.layout.num_lanes, self.layout.device
+        return {
+            "seats": torch.tensor(filled * lanes, device=device),
+            "is_player": torch.tensor(is_player * lanes, device=device),
+        }
 
     def commit(self, latents: Float[Tensor, "b p c h w"]) -> None:
         """Puts the keys and values of the last pass, over these frames, into the rings in place of the oldest ones."""

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -9,10 +10,12 @@ from gamegen_x.models.gamegen import Conditions, GameGenX
 from gamegen_x.models.instructnet import InstructNet
 from gamegen_x.models.layers.kv_cache import PastFrames
 from gamegen_x.models.msdit import MSDiT
+from gamegen_x.models.players.identity import SeatIdentity
 from gamegen_x.models.text_encoder import ByteT5TextEncoder
 from gamegen_x.models.vae import VideoVAE
 from gamegen_x.sampling.networks import Networks
 from gamegen_x.sampling.noise import noise_at
+from gamegen_x.sampling.stream_batch import StreamBatch
 from gamegen_x.sampling.stream_sampler import StreamSampler
 from gamegen_x.schema.action_space import ActionSpace
 
@@ -22,7 +25,7 @@ DIM = {"dim": 32, "num_heads": 2, "mlp_ratio": 2.0, "patch": 2, "text_dim": 16, 
 SIZE = 32
 
 
-def some_networks(frames_per_latent=4, kind="causal"):
+def some_networks(frames_per_latent=4, kind="causal", players=None):
     torch.manual_seed(0)
     stage = {
         "factor": [frames_per_latent, 8, 8], "channels": 16, "encoder_blocks": 1, "decoder_blocks": 1,
@@ -31,12 +34,11 @@ def some_networks(frames_per_latent=4, kind="causal"):
     vae = VideoVAE(4, 2, [stage], 4, chunk_frames=None, min_log_variance=-10.0, max_log_variance=4.0)
     msdit = MSDiT(
         latent_channels=4, out_channels=4, num_pairs=2, max_text_tokens=8, temporal_cross_attention=False,
-        num_sinusoids=16, spatial_factor=8, **DIM,
+        num_sinusoids=16, spatial_factor=8, players=players, **DIM,
     )  # fmt: skip
     instructnet = InstructNet(
         latent_channels=4, num_blocks=2, num_keys=2, frames_per_latent=frames_per_latent, keys_dim=8,
-        carry={"ring": 1, "num_ways": 2, "way_dim": 4},
-        temporal_cross_attention=False, **DIM,
+        carry={"ring": 1, "num_ways": 2, "way_dim": 4}, temporal_cross_attention=False, players=players, **DIM,
     )  # fmt: skip
     text_encoder = ByteT5TextEncoder(dim=16, num_layers=1, num_heads=2, feed_forward=16, max_bytes=32, pool=4)
     for network in (vae, msdit, instructnet, text_encoder):
@@ -387,3 +389,22 @@ def test_noise_is_a_function_of_its_place():
     others = [noise_at(**{**place, name: place[name] + 1}) for name in ("session", "tick", "slot", "step")]
     assert all(not torch.equal(first, other) for other in others)
     assert abs(float(noise_at(1, 2, 3, 4, (10_000,)).std()) - 1) < 0.03
+
+
+def test_players_of_a_joint_model_see_those_of_their_own_stream_and_keep_their_seats():
+    sampler = StreamSampler(some_networks(players=partial(SeatIdentity, num_slots=3)), **SAMPLER, **LIVE)
+    both, other, alone = (sampler.start("", 5, num_players) for num_players in (3, 3, 3))
+    sampler.leave(both, 0)
+    sampler.leave(other, 0)
+    sampler.leave(alone, 0)
+    conditions = StreamBatch([both], sampler.layout).conditions(torch.zeros(1, 2, 4, 2), has_actions=True)
+    assert conditions.seats.tolist() == [[1, 2]]
+    assert conditions.is_player.all()
+    held = keys(1)
+    pressed = held.clone()
+    pressed[2] = 1 - pressed[2]
+    (first,) = sampler.step([both], [held])
+    (second,) = sampler.step([other], [pressed])
+    assert not torch.equal(first[1], second[1])  # who plays beside them is seen
+    (gone,) = sampler.step([alone], [torch.where(torch.tensor([True, False, False])[:, None, None], 1 - held, held)])
+    assert torch.equal(first, gone)  # an empty slot is not
