@@ -20,6 +20,7 @@ W = '{"type":"control","timestamp":1,"keyboard":{"keys":["w"],"state":true}}'
 @pytest.fixture(scope="module")
 def web(server):
     with httpx.Client(base_url=server.url, timeout=60) as client:
+        client.post("/rooms", json={"name": "snowfield"}).raise_for_status()
         yield client
 
 

@@ -28,6 +28,11 @@ def windows(server):
         browser.close()
 
 
+def becomes_true(page, expression):
+    """As `wait_for_function`, which the page's security policy does not let evaluate text."""
+    wait_until(lambda: page.evaluate(expression), expression)
+
+
 def _window(browser, server):
     page = browser.new_context(viewport={"width": 900, "height": 760}, reduced_motion="reduce").new_page()
     page.set_default_timeout(PATIENCE_MS)
@@ -35,7 +40,7 @@ def _window(browser, server):
     page.on("pageerror", lambda mistake: page.mistakes.append(str(mistake)))
     page.goto(f"{server.url}/?room=snowfield")
     page.wait_for_selector("#trouble", state="hidden")
-    page.wait_for_function("ggx.view.stats.numShown > 3")
+    becomes_true(page, "ggx.view.stats.numShown > 3")
     return page
 
 
@@ -45,7 +50,7 @@ def test_two_windows_show_one_world(server, windows):
     room.room.advance = lambda now: _noted(states, advance(now))
     one, other = windows
     one.keyboard.down("KeyW")
-    one.wait_for_function("document.querySelector('.key.held') !== null")
+    becomes_true(one, "document.querySelector('.key.held') !== null")
     one.keyboard.up("KeyW")
     for page in windows:
         seat = page.evaluate("ggx.session.seat")
@@ -65,7 +70,7 @@ def test_two_windows_show_one_world(server, windows):
     other.wait_for_selector("#history li:has-text('Let it rain.')")
     wait_until(lambda: room.room.state.conditions.target[0] == 1, "it does not rain")
     one.keyboard.press("F3")
-    one.wait_for_function("document.getElementById('figures').textContent.includes('rtt')")
+    becomes_true(one, "document.getElementById('figures').textContent.includes('rtt')")
     assert [page.mistakes for page in windows] == [[], []]
 
 
