@@ -1,6 +1,7 @@
 # Every target sets up what it needs: one environment, .venv/, made once and used by all.
 #   make demo        a world of your own in ten minutes: record, curate, train, sample, measure, one report
 #   make reproduce   the same from nothing at the full budget of `tiny`, with its quality gates: an hour on two cores
+#   make play        the shipped weights in a browser, for several players
 #   make test        what CI runs: format, lint, types, imports, tests
 #   make check       the same without installing anything first
 # PYTHON picks the interpreter (3.11 or 3.12), PIP_ARGS goes to pip, e.g. an index with CPU builds of torch.
@@ -9,12 +10,12 @@ PYTHON ?= python3
 PIP_ARGS ?=
 VENV := .venv
 RUN := $(VENV)/bin/python
-EXTRAS := dev,games,atari,notebooks,benchmarks
+EXTRAS := dev,games,atari,serve,notebooks,benchmarks
 PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
 
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo reproduce test check benchmarks clean
+.PHONY: demo reproduce play test check benchmarks clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -27,6 +28,9 @@ demo: $(VENV)/.installed
 
 reproduce: $(VENV)/.installed
 	$(RUN) -m gamegen_x.walk budget=full
+
+play: $(VENV)/.installed
+	$(RUN) -m gamegen_x.serve world=model
 
 test: $(VENV)/.installed
 	$(MAKE) --no-print-directory check

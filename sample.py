@@ -75,8 +75,8 @@ def check_request(cfg: DictConfig, action_space: ActionSpace) -> npt.NDArray[np.
         raise ValueError(
             f"output={cfg.output} ends with neither .mp4 nor .gif, the two kinds of files that are written"
         )
-    for video in (cfg.continue_video, cfg.video_prompt):
-        if video is not None and not Path(video).is_file():
+    for video in [path for given in (cfg.continue_video, cfg.video_prompt) if given for path in given.split("|")]:
+        if not Path(video).is_file():
             raise FileNotFoundError(f"no video file {video}")
     if cfg.instruction:
         Instruction(cfg.instruction, cfg.instruction_frame)
@@ -132,19 +132,36 @@ def make_request(cfg: DictConfig, described: Mapping[str, Any], actions: npt.NDA
 
 
 def read_frames(path: str, size: tuple[int, int], num_frames: int, num_players: int) -> Tensor:
-    """The first frames of a video file, resized to what the weights make, as `[1 p t 3 h w]` in [-1, 1]."""
-    import cv2
+    """The first frames of a video a player, resized to what the weights make, as `[1 p t 3 h w]` in [-1, 1].
+
+    `path` names one video for all players, or one for each, separated by |.
+    """
     import torch
 
-    from gamegen_x.sampling.video_file import from_pixels, read_video
+    from gamegen_x.sampling.video_file import from_pixels
+
+    paths = path.split("|")
+    if len(paths) not in (1, num_players):
+        raise ValueError(f"{len(paths)} videos are given (separated by |), num_players is {num_players}: {path}")
+    views = torch.stack([first_frames(each, size, num_frames) for each in paths])
+    return from_pixels(views)[None].expand(-1, num_players, -1, -1, -1, -1)
+
+
+def first_frames(path: str, size: tuple[int, int], num_frames: int) -> Tensor:
+    """The first frames of one video as bytes `[t h w 3]`; `size` is height and width."""
+    import cv2
+    import numpy as np
+    import torch
+
+    from gamegen_x.sampling.video_file import read_video
 
     frames, _ = read_video(path)
     if len(frames) < num_frames:
         raise ValueError(
             f"{path} has {len(frames)} frames, {num_frames} are needed; give a longer video or ask for fewer"
         )
-    resized = np.stack([cv2.resize(frame, size[::-1], interpolation=cv2.INTER_AREA) for frame in frames[:num_frames]])
-    return from_pixels(torch.from_numpy(resized))[None, None].expand(-1, num_players, -1, -1, -1, -1)
+    resized = [cv2.resize(frame, size[::-1], interpolation=cv2.INTER_AREA) for frame in frames[:num_frames]]
+    return torch.from_numpy(np.stack(resized))
 
 
 def side_by_side(frames: Tensor, scale: int) -> Tensor:

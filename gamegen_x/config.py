@@ -136,7 +136,7 @@ def check(cfg: DictConfig, kinds: Kinds = MappingProxyType({})) -> None:
 
     Missing values, names that nothing takes, values of a wrong type, targets outside our packages. Raises ValueError.
     """
-    raw = OmegaConf.to_container(cfg, resolve=False)
+    raw: Any = OmegaConf.to_container(cfg, resolve=False)
     mistakes = [f"{key} is missing; give it a value: {key}=..." for key in _missing(raw, "")]
     is_complete = not mistakes
     mistakes += _stray_mistakes(cfg)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from einops import rearrange
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from gamegen_x.data.batch import Batch
@@ -18,6 +18,7 @@ from gamegen_x.data.latent_cache import LatentCache
 from gamegen_x.data.loader import Assembled
 from gamegen_x.data.order import Draws
 from gamegen_x.data.records import DamagedRecord, RecordSource
+from gamegen_x.data.state import DrawnState, StateReader
 from gamegen_x.data.video_prompts import PromptStyle, draw_prompt
 from gamegen_x.data.windows import SpokenInstruction, WindowRules, instruction_in_force, latent_rows, place_window
 from gamegen_x.schema.action_space import ActionSpace
@@ -35,6 +36,7 @@ class Shape:
     num_latent_frames: int
     rules: WindowRules
     samples: Sequence[int]
+    state: StateReader | None = None
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Row:
     latents: Float[Tensor, "p t c h w"] | None
     prompt: UInt8[np.ndarray, "p t_video h_video w_video 3"] | None
     prompt_latents: Float[Tensor, "p t c h w"] | None
+    drawn: DrawnState | None
 
 
 class Assembler:
@@ -114,7 +117,8 @@ class Assembler:
             latents = _latent_window(cache, index, views, start, shape)
         prompt, prompt_latents = self._prompt(shape, index, views, shown, start, draws)
         instruction = instruction_in_force(rows, start, header.instructions, shape.rules)
-        return Row(index, views, shown, instruction, video, latents, prompt, prompt_latents)
+        drawn = None if shape.state is None else shape.state.window(index, views, shown)
+        return Row(index, views, shown, instruction, video, latents, prompt, prompt_latents, drawn)
 
     def _prompt(
         self, shape: Shape, index: int, views: Sequence[int], shown: Int[np.ndarray, " row"], start: int, draws: Draws
@@ -158,6 +162,9 @@ class Assembler:
             video_prompt=self._pixels([row.prompt for row in rows]),
             has_actions=torch.from_numpy(has_actions),
             video_prompt_latents=self._stack([row.prompt_latents for row in rows]),
+            state=self._stack([row.drawn.state if row.drawn else None for row in rows]),
+            others=self._stack([row.drawn.others if row.drawn else None for row in rows]),
+            near=self._near([row.drawn.near if row.drawn else None for row in rows]),
         )
 
     def _pixels(self, videos: Sequence[UInt8[np.ndarray, "_ t h w 3"] | None]) -> Float[Tensor, "b p t 3 h w"] | None:
@@ -181,6 +188,15 @@ class Assembler:
         for number, value in enumerate(latents):
             if value is not None:
                 stacked[number, : len(value)] = value
+        return stacked
+
+    def _near(self, near: Sequence[Bool[Tensor, "t _ _"] | None]) -> Bool[Tensor, "b t p p"] | None:
+        known = [value for value in near if value is not None]
+        if not known:
+            return None
+        stacked = torch.zeros(len(near), len(known[0]), self.num_players, self.num_players, dtype=torch.bool)
+        for number, value in enumerate(known):
+            stacked[number, :, : value.shape[1], : value.shape[2]] = value
         return stacked
 
     def _columns_of(self, action_space: ActionSpace) -> list[int]:

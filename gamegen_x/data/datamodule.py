@@ -14,6 +14,7 @@ from gamegen_x.data.checks import check_choices
 from gamegen_x.data.loader import EvaluationLoader, Loader, Work
 from gamegen_x.data.records import Dataset
 from gamegen_x.data.split import DescribedVAE, LatentSettings, SampleSettings, Split
+from gamegen_x.data.state import StateSettings
 from gamegen_x.data.video_prompts import PromptStyle
 from gamegen_x.schema.action_space import ActionSpace
 
@@ -45,6 +46,7 @@ class VideoDataModule(L.LightningDataModule):
         max_instruction_age: int | None,
         video_prompts: Mapping[str, float],
         video_prompt_style: PromptStyle | Mapping[str, Any],
+        state: StateSettings | None,
         cache_frames: bool,
         cache_video_prompts: bool,
         action_space: ActionSpace,
@@ -54,7 +56,7 @@ class VideoDataModule(L.LightningDataModule):
         pin_memory: bool,
     ) -> None:
         super().__init__()
-        check_choices(content, views, video_prompts, weights)
+        check_choices(content, views, video_prompts, weights, has_state=state is not None)
         self.dataset = dataset
         self.sources = dataset.splits()
         self.buckets = choose_buckets(buckets, num_frames, batch_size, height, width)
@@ -73,6 +75,7 @@ class VideoDataModule(L.LightningDataModule):
             cache_video_prompts=cache_video_prompts,
             action_space=action_space,
             seed=seed,
+            state=state,
         )
         self.num_workers = num_workers
         self.prefetch_batches = prefetch_batches

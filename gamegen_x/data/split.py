@@ -18,6 +18,7 @@ from gamegen_x.data.frame_cache import DecodedFrames, FrameCache, FrameReader, F
 from gamegen_x.data.latent_cache import Encoder, LatentCache, LatentKind, hash_file, whole_view
 from gamegen_x.data.records import DamagedRecord, RecordSource
 from gamegen_x.data.shards import check_damage
+from gamegen_x.data.state import StateReader, StateSettings
 from gamegen_x.data.video_prompts import PromptStyle, draw_prompt
 from gamegen_x.data.windows import WindowRules
 from gamegen_x.models.vae import VideoVAE
@@ -59,6 +60,7 @@ class SampleSettings:
     cache_video_prompts: bool
     action_space: ActionSpace
     seed: int
+    state: StateSettings | None = None
 
 
 class DescribedVAE:
@@ -235,7 +237,17 @@ class Split:
             num_latent_frames,
             rules,
             plan.samples,
+            self._state_reader(plan.bucket),
         )
+
+    def _state_reader(self, bucket: Bucket) -> StateReader | None:
+        if self.settings.state is None or self.vae is None:
+            return None
+        assert bucket.height is not None
+        assert bucket.width is not None
+        factor = self.vae.network.spatial_factor
+        size = (bucket.height // factor, bucket.width // factor)
+        return StateReader(self.source, self.settings.state, self.vae.network.temporal_factor, size)
 
     def _frame_caches(self) -> list[FrameCache]:
         return [reader for reader in self._readers.values() if isinstance(reader, FrameCache)]

@@ -24,10 +24,13 @@ if TYPE_CHECKING:
 @entry_point("evaluate", {"recordings": str, "sampler": "gamegen_x.sampling.clip_sampler.check_settings"})
 def main(cfg: DictConfig) -> None:
     started = time.monotonic()
-    weights = read_config(cfg.checkpoint)  # what can be wrong with paths is said before anything heavy is loaded
-    check_files(cfg.checkpoint, weights["networks"])
-    if cfg.recordings is not None:
+    if cfg.recordings is not None:  # what can be wrong with paths is said before anything heavy is loaded
         check_recordings(cfg.recordings)
+    if cfg.checkpoint is None:
+        prepare_judges(cfg)
+        return
+    weights = read_config(cfg.checkpoint)
+    check_files(cfg.checkpoint, weights["networks"])
 
     import torch
 
@@ -56,6 +59,21 @@ def main(cfg: DictConfig) -> None:
     print(json.dumps(figures), flush=True)
     if result.not_learned:
         sys.exit(1)
+
+
+def prepare_judges(cfg: DictConfig) -> None:
+    """Trains the judges before there is a model, so that evaluations find them in their folder."""
+    import torch
+
+    from gamegen_x.evaluation.commands import Commands
+    from gamegen_x.evaluation.recordings import read_recordings
+    from gamegen_x.evaluation.suite import Suite
+
+    suite: Suite = build(cfg.suite)
+    recordings = read_recordings(find_recordings(cfg), **to_dict(cfg.reading))
+    commands = Commands(suite.command_names, recordings.action_space)
+    judges = suite.judges.judges(recordings, commands, torch.device(cfg.device))
+    print(json.dumps({"suite": suite.name, "data_id": recordings.data_id, "ceilings": judges.ceilings}), flush=True)
 
 
 def load_model(cfg: DictConfig, weights: dict[str, Any], settings: dict[str, Any]) -> tuple[VideoVAE, Sampler | None]:

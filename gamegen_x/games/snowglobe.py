@@ -15,7 +15,6 @@ from gamegen_x.games.snowglobe_camera import (
     OverheadCamera,
     Scene,
     SharedScreenCamera,
-    View,
     carried_to,
     shared_frame,
 )
@@ -26,12 +25,12 @@ from gamegen_x.games.snowglobe_planet import TERRAINS, Planet
 from gamegen_x.games.snowglobe_rules import Carry, Counter, Hand, MovePests, RollBalls, Things, Throw
 from gamegen_x.games.snowglobe_scene import things_to_see
 from gamegen_x.schema.action_space import ActionSpace
-from gamegen_x.world.events import heard_by
+from gamegen_x.world.events import Event, heard_by
 from gamegen_x.world.rules import Jump, Meet, Remember, Walk, Wishes
 from gamegen_x.world.snapshot import settled
 from gamegen_x.world.spawn import fair_places, places_at
-from gamegen_x.world.sphere import Cells, frame_at
-from gamegen_x.world.state import Conditions, Floats, Players, Rule, WorldState
+from gamegen_x.world.sphere import Cells, frame_at, orthonormal
+from gamegen_x.world.state import Conditions, Entities, Floats, Players, Rule, WorldState
 
 KEYS = ("w", "a", "s", "d", "space", "e", "q")
 CAMERAS = ("overhead", "third_person", "first_person", "shared_screen")
@@ -101,17 +100,7 @@ class Snowglobe(Game):
         if split not in self.planets:
             raise ValueError(f"Snowglobe has planets for the splits {list(self.planets)}, got split={split!r}")
         first, count = self.planets[split]
-        self.planet = Planet.make(int(first + rng.integers(count)), self.num_landmarks, self.cells)
-        self.rules: tuple[Rule, ...] = (
-            self.walk,
-            Throw(self.things, self.player_radius),
-            Jump(self.jump_frames),
-            Carry(self.planet, self.things),
-            RollBalls(self.planet, self.things, self.walk.step_angle),
-            MovePests(self.planet, self.things),
-            self.meet,
-            Remember(),
-        )
+        self._land_on(int(first + rng.integers(count)))
         frames = self._start_frames(rng)
         state_seed = int(rng.integers(2**31))
         num_players = self.num_players
@@ -132,31 +121,96 @@ class Snowglobe(Game):
             )
         )
         self.agents = list(self.possible_agents)
-        return self._observations(), {agent: {} for agent in self.agents}
+        return self.views(self.state), {agent: {} for agent in self.agents}
 
     def step(
         self, actions: Mapping[str, Keys]
     ) -> tuple[dict[str, Frame], dict[str, float], dict[str, bool], dict[str, bool], dict[str, dict[str, Any]]]:
         """Everybody is rewarded alike, for what was achieved together. An info holds the events that a player hears."""
         before = self.state
-        state = before.step(self.wishes(np.stack([actions[agent] for agent in self.agents])), self.rules)
-        if self.camera == "shared_screen":  # everyone moves in the axes of the one picture
-            frames = carried_to(shared_frame(state.players.frames), state.players.positions)
-            state = settled(replace(state, players=replace(state.players, frames=frames)))
-        self.state = state
+        self.advance(np.stack([actions[agent] for agent in self.agents]))
+        state = self.state
         gained = state.counters - before.counters
         reward = float(
             gained[Counter.DELIVERED] * self.things.points["delivered"]
             + gained[Counter.CHASED] * self.things.points["chased"]
         )
-        heard = heard_by(state.events, state.players.positions, self.cells)
+        heard = self.heard(state)
         return (
-            self._observations(),
+            self.views(self.state),
             dict.fromkeys(self.agents, reward),
             dict.fromkeys(self.agents, False),
             dict.fromkeys(self.agents, False),
             {agent: {"events": events} for agent, events in zip(self.agents, heard, strict=True)},
         )
+
+    def advanced(self, state: WorldState, held: npt.NDArray[np.uint8]) -> WorldState:
+        """The world one tick after any of its states, under the keys `[p k]`. Changes nothing and draws nothing."""
+        state = state.step(self.wishes(held), self.rules)
+        if self.camera == "shared_screen":  # everyone moves in the axes of the one picture
+            frames = carried_to(shared_frame(state.players.frames), state.players.positions)
+            state = settled(replace(state, players=replace(state.players, frames=frames)))
+        return state
+
+    def told(self, state: WorldState, text: str) -> WorldState:
+        """Any state after a sentence, which shows from its next tick on. Raises ValueError as `instruct`."""
+        fact, name = instruction_effect(text)
+        return state.asked(list(FACTS).index(fact), FACTS[fact].index(name), self.blend_frames)
+
+    def heard(self, state: WorldState) -> list[tuple[Event, ...]]:
+        """The events of a state's tick that reach each player."""
+        return heard_by(state.events, state.players.positions, self.cells)
+
+    def views(self, state: WorldState) -> dict[str, Frame]:
+        """What each player sees of any state of this world."""
+        weights = state.conditions.weights(state.tick, self.blend_frames)
+        if self._look is None or self._look[0] != weights.tobytes():
+            self._look = (weights.tobytes(), Look.of(weights))
+        things = things_to_see(state, self.things, self.player_radius, self.jump_frames)
+        scene = Scene(self.planet, self._look[1], things, state.tick)
+        eyes, frames = self.eyes, state.players.frames
+        if self.camera == "shared_screen":
+            picture = eyes.view(frames, 0).render(scene)
+            return {agent: picture.copy() for agent in self.agents}
+        return {agent: eyes.view(frames, seat).render(scene) for seat, agent in enumerate(self.agents)}
+
+    def advance(self, held: npt.NDArray[np.uint8]) -> None:
+        """One tick under the keys held `[p k]`, without a picture."""
+        self.state = self.advanced(self.state, held)
+
+    def restore(self, facts: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Goes on from one frame of `facts_now`. What facts do not tell, such as a thing's flight, begins anew."""
+        num_players = len(facts["pose"])
+        if num_players != self.num_players:
+            raise ValueError(f"this game has num_players={self.num_players}, the facts are of {num_players}")
+        self._land_on(int(facts["planet"]))
+        places = facts["thing_place"].astype(np.float64)
+        owned = range(num_players)
+        target = np.array([facts[fact] for fact in FACTS], np.int32)
+        self.state = settled(
+            WorldState(
+                seed=self.planet.number,
+                tick=-1,
+                players=Players(
+                    frames=orthonormal(facts["pose"].astype(np.float64)),
+                    airborne=facts["airborne"].astype(np.int32),
+                    carrying=facts["carrying"].astype(np.int32),
+                    is_acting=np.zeros((num_players, 2), bool),
+                    near=facts["near"].astype(bool),
+                ),
+                entities=Entities(
+                    kind=facts["thing_kind"].astype(np.int32),
+                    frames=np.stack([frame_at(place, 0.0) for place in places]),
+                    clock=np.zeros(len(places), np.int32),
+                    owner=np.array([-1] * (len(places) - num_players) + list(owned), np.int32),
+                ),
+                conditions=Conditions(
+                    target, np.full(len(FACTS), -self.blend_frames, np.int32), np.eye(_MOST_CLASSES)[target]
+                ),
+                counters=facts["counters"].astype(np.int32),
+            )
+        )
+        self.agents = list(self.possible_agents)
 
     def wishes(self, held: npt.NDArray[np.uint8]) -> Wishes:
         """What the keys `[p k]` ask for: opposite keys cancel each other."""
@@ -174,8 +228,7 @@ class Snowglobe(Game):
         return tuple(phrase for phrase, effect in INSTRUCTIONS.items() if effect not in now)
 
     def instruct(self, text: str) -> None:
-        fact, name = instruction_effect(text)
-        self.state = self.state.asked(list(FACTS).index(fact), FACTS[fact].index(name), self.blend_frames)
+        self.state = self.told(self.state, text)
 
     def outcome(self) -> dict[str, Any]:
         counts = {counter.name.lower(): int(self.state.counters[counter]) for counter in Counter}
@@ -190,7 +243,10 @@ class Snowglobe(Game):
         sky, `thing_kind` [n] and `thing_place` [n 3], `counters`, `planet`.
         """
         state = self.state
-        seen = [self._view(seat).project(state.players.positions) for seat in range(self.num_players)]
+        seen = [
+            self.eyes.view(state.players.frames, seat).project(state.players.positions)
+            for seat in range(self.num_players)
+        ]
         visible = np.stack([is_inside for _, is_inside in seen])
         places = np.stack([places for places, _ in seen]).astype(np.float32)
         places[~visible] = np.nan
@@ -210,6 +266,19 @@ class Snowglobe(Game):
         for number, fact in enumerate(FACTS):
             facts[fact] = np.asarray(state.conditions.target[number], np.uint8)
         return facts
+
+    def _land_on(self, planet: int) -> None:
+        self.planet = Planet.make(planet, self.num_landmarks, self.cells)
+        self.rules: tuple[Rule, ...] = (
+            self.walk,
+            Throw(self.things, self.player_radius),
+            Jump(self.jump_frames),
+            Carry(self.planet, self.things),
+            RollBalls(self.planet, self.things, self.walk.step_angle),
+            MovePests(self.planet, self.things),
+            self.meet,
+            Remember(),
+        )
 
     def _start_frames(self, rng: np.random.Generator) -> Floats:
         """The first player stands somewhere by chance, most others near them, the rest far from everybody."""
@@ -232,20 +301,6 @@ class Snowglobe(Game):
             shares = np.array([self.start_conditions[fact][name] for name in classes], np.float64)
             target[number] = rng.choice(len(classes), p=shares / shares.sum())
         return Conditions(target, np.full(len(FACTS), -self.blend_frames, np.int32), np.eye(_MOST_CLASSES)[target])
-
-    def _view(self, seat: int) -> View:
-        return self.eyes.view(self.state.players.frames, seat)
-
-    def _observations(self) -> dict[str, Frame]:
-        weights = self.state.conditions.weights(self.state.tick, self.blend_frames)
-        if self._look is None or self._look[0] != weights.tobytes():
-            self._look = (weights.tobytes(), Look.of(weights))
-        things = things_to_see(self.state, self.things, self.player_radius, self.jump_frames)
-        scene = Scene(self.planet, self._look[1], things, self.state.tick)
-        if self.camera == "shared_screen":
-            picture = self._view(0).render(scene)
-            return {agent: picture.copy() for agent in self.agents}
-        return {agent: self._view(seat).render(scene) for seat, agent in enumerate(self.agents)}
 
 
 def _camera(kind: str, height: int, width: int, view_angle: float) -> Camera:

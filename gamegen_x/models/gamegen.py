@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any, cast
 
 import torch
 from einops import rearrange, repeat
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from gamegen_x.models.instructnet import InstructNet
+from gamegen_x.models.layers.attention import SelfAttention
 from gamegen_x.models.layers.kv_cache import PastFrames
 from gamegen_x.models.layers.modulation import VideoMetadata
-from gamegen_x.models.msdit import MSDiT
+from gamegen_x.models.msdit import Block, MSDiT
+from gamegen_x.models.players.company import Company, PlayerMix
 
 
 @dataclass(frozen=True)
@@ -33,9 +36,20 @@ class Conditions:
     is_instructed: Bool[Tensor, "b t"]  # latent frames to which the instruction applies
     video_prompt: Float[Tensor, "b p t c h w"] | None
     has_prompt: Bool[Tensor, " b"]
+    is_player: Bool[Tensor, "b p"] | None = None  # false for an empty seat; None: everybody is there
+    near: Bool[Tensor, "b t p p"] | None = None  # the row's player may see the column's tokens; None: all may
+    seats: Int[Tensor, "b p"] | None = None  # by which players are told apart; None: 0, 1, 2 ...
+    state: Float[Tensor, "b p t c_state h w"] | None = None  # the world's truth, drawn where each player sees it
+    has_state: Bool[Tensor, " b"] | None = None  # None: all clips, where there is a state
 
     def without_text(self) -> Conditions:
         return replace(self, text_mask=torch.zeros_like(self.text_mask))
+
+    def clips(self, count: int) -> Conditions:
+        """The conditions of the first clips."""
+        values = ((field.name, getattr(self, field.name)) for field in fields(self))
+        shorter: dict[str, Any] = {name: value[:count] for name, value in values if value is not None}
+        return replace(self, **shorter)
 
     def frames(self, start: int, stop: int | None) -> Conditions:
         """The same conditions for latent frames start to stop (not included), or to the end."""
@@ -44,6 +58,8 @@ class Conditions:
             actions=self.actions[:, :, start:stop],
             is_instructed=self.is_instructed[:, start:stop],
             video_prompt=None if self.video_prompt is None else self.video_prompt[:, :, start:stop],
+            near=None if self.near is None else self.near[:, start:stop],
+            state=None if self.state is None else self.state[:, :, start:stop],
         )
 
 
@@ -58,6 +74,16 @@ class GameGenX(nn.Module):
         super().__init__()
         self.msdit = msdit
         self.instructnet = instructnet
+        self.mixes = [module for module in self.modules() if isinstance(module, PlayerMix)]
+
+    @property
+    def num_slots(self) -> int | None:
+        """How many players there may be; None where players do not see each other, and any number may be."""
+        return min((mix.num_slots for mix in self.mixes), default=None)
+
+    @property
+    def seats_are_drawn(self) -> bool:
+        return any(mix.seats_are_drawn for mix in self.mixes)
 
     def forward(
         self,
@@ -83,14 +109,20 @@ class GameGenX(nn.Module):
             fps=each_player(conditions.fps),
         )
         tokens = msdit.embed(fold(latents))
+        if conditions.state is not None:
+            has_state = None if conditions.has_state is None else each_player(conditions.has_state)
+            tokens = msdit.told(tokens, fold(conditions.state), has_state)
+        company = self._company(conditions, latents.shape[2], tokens.shape[2])
         condition = msdit.condition(fold(time), metadata)
         modulation = msdit.modulation(condition)
         residuals: list[Tensor] = []
         if self.instructnet is not None and is_steered:
             prompt = conditions.video_prompt
+            past = PastFrames() if past is None else past
             residuals = self.instructnet(
                 tokens,
                 modulation,
+                past.frame_before(fold(latents)),
                 fold(conditions.actions),
                 fold(conditions.has_actions),
                 each_player(conditions.instruction),
@@ -99,6 +131,7 @@ class GameGenX(nn.Module):
                 None if prompt is None else fold(prompt),
                 each_player(conditions.has_prompt),
                 past,
+                company,
             )
         velocity = msdit.predict(
             tokens,
@@ -109,5 +142,24 @@ class GameGenX(nn.Module):
             size,
             residuals,
             past,
+            company,
         )
         return rearrange(velocity, "(b p) ... -> b p ...", p=num_players)
+
+    def temporal_attentions(self) -> list[SelfAttention]:
+        """Those that a memory of past frames holds keys and values of, in the order in which a pass calls them."""
+        steering = [] if self.instructnet is None else [each.block for each in self.instructnet.blocks]
+        blocks = cast(list[Block], [*steering, *self.msdit.blocks])
+        return [block.attention for block in blocks if block.temporal]
+
+    def _company(self, conditions: Conditions, num_frames: int, num_tokens: int) -> Company | None:
+        """Who sees whom; None for a single player, and where the networks do not mix players."""
+        num_clips, num_players = conditions.has_actions.shape
+        if self.num_slots is None or num_players == 1:
+            return None
+        if num_players > self.num_slots:
+            raise ValueError(f"these networks have slots for {self.num_slots} players, got {num_players}")
+        is_player = conditions.is_player
+        if is_player is None:
+            is_player = torch.ones(num_clips, num_players, dtype=torch.bool, device=conditions.has_actions.device)
+        return Company.of(is_player, conditions.near, conditions.seats, num_frames, num_tokens)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import cast
 
 import torch
@@ -15,24 +15,26 @@ from gamegen_x.models.layers.attention import CrossAttention
 from gamegen_x.models.layers.kv_cache import PastFrames
 from gamegen_x.models.layers.patches import Patchify
 from gamegen_x.models.msdit import Block, MSDiT, norm
+from gamegen_x.models.players.company import Company, MakeMix
 
 
 class KeyEmbedder(nn.Module):
     """The keys held at every video frame of a latent frame, as one vector; a learned vector where no keys are given.
 
-    "No key is held" and "nobody said which keys are held" are different: the second leaves the world to itself.
+    "No key is held" and "nobody said which keys are held" are different: the second leaves the world to itself. All
+    are of unit size: few of many inputs are ever held, and what hangs on a small vector learns slowly.
     """
 
     def __init__(self, num_keys: int, frames_per_latent: int, dim: int) -> None:
         super().__init__()
         self.mlp = nn.Sequential(nn.Linear(frames_per_latent * num_keys, dim), nn.SiLU(), nn.Linear(dim, dim))
-        self.unknown = nn.Parameter(torch.randn(dim) * dim**-0.5)
+        self.unknown = nn.Parameter(torch.randn(dim))
 
     def forward(
         self, actions: Float[Tensor, "b t f k"], has_actions: Bool[Tensor, " b"]
     ) -> Float[Tensor, "b t d_keys"]:
         embedded = self.mlp(rearrange(actions, "b t f k -> b t (f k)"))
-        return torch.where(has_actions[:, None, None], embedded, self.unknown.to(embedded.dtype))
+        return norm(torch.where(has_actions[:, None, None], embedded, self.unknown.to(embedded.dtype)))
 
 
 class OperationFusion(nn.Module):
@@ -54,6 +56,30 @@ class OperationFusion(nn.Module):
         return features + norm(features) * scale + shift
 
 
+class CarryOver(nn.Module):
+    """The frame before, carried over to new tokens in the way that the keys say: a mixture of `num_ways` linear maps.
+
+    A token sees the patch before it with a `ring` of latents around: what moves less than that within a latent frame
+    is carried to where it moves, without attention having to find it.
+    """
+
+    def __init__(
+        self, latent_channels: int, dim: int, patch: int, ring: int, num_ways: int, way_dim: int, keys_dim: int
+    ) -> None:
+        super().__init__()
+        self.num_ways = num_ways
+        self.ways = nn.Conv2d(latent_channels, num_ways * way_dim, patch + 2 * ring, stride=patch, padding=ring)
+        self.choose = nn.Linear(keys_dim, num_ways)
+        self.out = nn.Linear(num_ways * way_dim, dim)
+
+    def forward(
+        self, frame_before: Float[Tensor, "b t c h w"], keys: Float[Tensor, "b t d_keys"]
+    ) -> Float[Tensor, "b t n d"]:
+        ways = self.ways(frame_before.flatten(0, 1).contiguous(memory_format=torch.channels_last))
+        ways = rearrange(ways, "(b t) (ways d) h w -> b t (h w) ways d", b=len(keys), ways=self.num_ways)
+        return self.out((ways * self.choose(F.silu(keys))[:, :, None, :, None]).flatten(3))
+
+
 class InstructionFusion(nn.Module):
     """The instruction fusion expert: frames to which an instruction applies look at its words."""
 
@@ -69,8 +95,9 @@ class InstructionFusion(nn.Module):
         instruction: Float[Tensor, "b l d"],
         mask: Bool[Tensor, "b l"],
         is_instructed: Bool[Tensor, "b t"],
+        past: PastFrames | None = None,
     ) -> Float[Tensor, "b t n d"]:
-        seen = self.cross_attention(rearrange(features, "b t n d -> b (t n) d"), instruction, mask)
+        seen = self.cross_attention(rearrange(features, "b t n d -> b (t n) d"), instruction, mask, past)
         return features + seen.view_as(features) * is_instructed[:, :, None, None]
 
 
@@ -87,11 +114,14 @@ class InstructBlock(nn.Module):
         causal: bool,
         has_instruction: bool,
         rotary_base: float,
+        players: MakeMix | None,
     ) -> None:
         super().__init__()
         self.operation = OperationFusion(keys_dim, dim)
         self.instruction = InstructionFusion(dim, num_heads) if has_instruction else None
-        self.block = Block(dim, num_heads, mlp_ratio, temporal, causal, has_text=False, rotary_base=rotary_base)
+        self.block = Block(
+            dim, num_heads, mlp_ratio, temporal, causal, has_text=False, rotary_base=rotary_base, players=players
+        )
         self.to_residual = nn.Linear(dim, dim)
         nn.init.zeros_(self.to_residual.weight)
         nn.init.zeros_(self.to_residual.bias)
@@ -118,12 +148,15 @@ class InstructNet(nn.Module):
         causal: bool,
         temporal_cross_attention: bool,
         rotary_base: float,
+        carry: Mapping[str, int] | None = None,  # ring, num_ways and way_dim of the frame before; None: nothing of it
+        players: MakeMix | None = None,  # how players see each other; None: they do not
     ) -> None:
         super().__init__()
         self.num_keys = num_keys
         self.frames_per_latent = frames_per_latent
         self.embed_keys = KeyEmbedder(num_keys, frames_per_latent, keys_dim)
         self.embed_text = nn.Sequential(nn.Linear(text_dim, dim), nn.GELU(approximate="tanh"), nn.Linear(dim, dim))
+        self.carry = None if carry is None else CarryOver(latent_channels, dim, patch, keys_dim=keys_dim, **carry)
         self.embed_prompt = Patchify(latent_channels, dim, patch)
         nn.init.zeros_(self.embed_prompt.proj.weight)
         nn.init.zeros_(self.embed_prompt.proj.bias)  # type: ignore[arg-type]
@@ -137,6 +170,7 @@ class InstructNet(nn.Module):
                 causal=causal,
                 has_instruction=i % 2 == 0 or temporal_cross_attention,
                 rotary_base=rotary_base,
+                players=players,
             )
             for i in range(num_blocks)
         )
@@ -145,6 +179,7 @@ class InstructNet(nn.Module):
         self,
         tokens: Float[Tensor, "b t n d"],
         modulation: Float[Tensor, "b t 6 d"],
+        frame_before: Float[Tensor, "b t c h w"],  # of each frame, zeros where there was none
         actions: Float[Tensor, "b t f k"],
         has_actions: Bool[Tensor, " b"],
         instruction: Float[Tensor, "b l d_text"],
@@ -153,18 +188,21 @@ class InstructNet(nn.Module):
         video_prompt: Float[Tensor, "b t c h w"] | None,
         has_prompt: Bool[Tensor, " b"],
         past: PastFrames | None = None,
+        company: Company | None = None,
     ) -> list[Float[Tensor, "b t n d"]]:
         keys = self.embed_keys(actions, has_actions)
-        words = self.embed_text(instruction)
+        (words,) = (past or PastFrames()).read_once(lambda: (self.embed_text(instruction),))
         mask = instruction_mask | ~instruction_mask.any(dim=1, keepdim=True)  # nobody listens to an empty row
         if video_prompt is not None:
             tokens = tokens + self.embed_prompt(video_prompt) * has_prompt[:, None, None, None]
+        if self.carry is not None:
+            tokens = tokens + self.carry(frame_before, keys)
         residuals = []
         for each in cast(Iterable[InstructBlock], self.blocks):
             tokens = each.operation(tokens, keys)
             if each.instruction is not None:
-                tokens = each.instruction(tokens, words, mask, is_instructed)
-            tokens = each.block(tokens, modulation, words, mask, past)
+                tokens = each.instruction(tokens, words, mask, is_instructed, past)
+            tokens = each.block(tokens, modulation, words, mask, past, company)
             residuals.append(each.to_residual(tokens))
         return residuals
 
@@ -173,8 +211,8 @@ class InstructNet(nn.Module):
         self.embed_text.load_state_dict(foundation.embed_text.state_dict())
         pairs = zip(self.blocks, foundation.blocks, strict=False)
         for mine, theirs in cast(Iterable[tuple[InstructBlock, Block]], pairs):
-            copied = {k: v for k, v in theirs.state_dict().items() if not k.startswith("cross_attention.")}
-            mine.block.load_state_dict(copied)
+            own = mine.block.state_dict()  # what only one of the two has stays as it is
+            mine.block.load_state_dict(own | {k: v for k, v in theirs.state_dict().items() if k in own})
             if mine.instruction is not None and theirs.cross_attention is not None:
                 mine.instruction.cross_attention.load_state_dict(theirs.cross_attention.state_dict())
 

@@ -21,6 +21,7 @@ from gamegen_x.models.layers.kv_cache import PastFrames
 from gamegen_x.models.layers.modulation import TIME_SCALE, MetadataEmbedder, ScalarEmbedder, VideoMetadata, modulate
 from gamegen_x.models.layers.patches import Patchify, unpatchify
 from gamegen_x.models.layers.positions import RotaryPositions, picture_positions
+from gamegen_x.models.players.company import Company, MakeMix
 
 NORM_EPS = 1e-6
 
@@ -28,6 +29,7 @@ NORM_EPS = 1e-6
 class Block(nn.Module):
     """Self-attention within frames (spatial) or along time (temporal), cross-attention, perceptron.
 
+    With `players` a spatial block also looks at the other players' tokens of the same frame.
     Gates of a spatial block start at zero. A temporal block starts as the identity by its output projections, and its
     gates start near one: two zeros in one path would never learn.
     """
@@ -41,6 +43,7 @@ class Block(nn.Module):
         causal: bool,
         has_text: bool,
         rotary_base: float,
+        players: MakeMix | None = None,
     ) -> None:
         super().__init__()
         self.temporal = temporal
@@ -50,6 +53,7 @@ class Block(nn.Module):
         self.mlp = nn.Sequential(
             nn.Linear(dim, int(dim * mlp_ratio)), nn.GELU(approximate="tanh"), nn.Linear(int(dim * mlp_ratio), dim)
         )
+        self.players = players(dim=dim, num_heads=num_heads) if players is not None and not temporal else None
         self.modulation_table = nn.Parameter(torch.zeros(6, dim))
         if temporal:
             with torch.no_grad():
@@ -66,13 +70,16 @@ class Block(nn.Module):
         text: Float[Tensor, "b l d"],
         text_mask: Bool[Tensor, "b l"],
         past: PastFrames | None = None,
+        company: Company | None = None,  # None: everybody is alone
     ) -> Float[Tensor, "b t n d"]:
         modulation = time_modulation + self.modulation_table
         shift_attention, scale_attention, gate_attention, shift_mlp, scale_mlp, gate_mlp = modulation.unbind(dim=2)
         normed = modulate(norm(tokens), shift_attention, scale_attention)
         tokens = tokens + gate_attention[:, :, None] * self._attend(normed, past)
+        if self.players is not None and company is not None:  # ungated: zero at its output
+            tokens = tokens + self.players(normed, company)
         if self.cross_attention is not None:
-            seen = self.cross_attention(rearrange(tokens, "b t n d -> b (t n) d"), text, text_mask)
+            seen = self.cross_attention(rearrange(tokens, "b t n d -> b (t n) d"), text, text_mask, past)
             tokens = tokens + seen.view_as(tokens)
         return tokens + gate_mlp[:, :, None] * self.mlp(modulate(norm(tokens), shift_mlp, scale_mlp))
 
@@ -108,6 +115,8 @@ class MSDiT(nn.Module):
         rotary_base: float,
         num_sinusoids: int,
         spatial_factor: int,
+        players: MakeMix | None = None,  # how players see each other; None: they do not
+        state_channels: int | None = None,  # of the drawn state of the world; None: it is not told
     ) -> None:
         super().__init__()
         if out_channels < latent_channels:
@@ -116,7 +125,9 @@ class MSDiT(nn.Module):
         self.patch = patch
         self.causal = causal
         self.spatial_factor = spatial_factor
+        self.state_channels = state_channels
         self.patchify = Patchify(latent_channels, dim, patch)
+        self.embed_state = Patchify(state_channels, dim, patch) if state_channels else None
         self.embed_time = ScalarEmbedder(dim, num_sinusoids)
         self.embed_metadata = MetadataEmbedder(dim, num_sinusoids)
         self.embed_text = nn.Sequential(nn.Linear(text_dim, dim), nn.GELU(approximate="tanh"), nn.Linear(dim, dim))
@@ -131,6 +142,7 @@ class MSDiT(nn.Module):
                 causal=causal,
                 has_text=not temporal or temporal_cross_attention,
                 rotary_base=rotary_base,
+                players=players,
             )
             for _ in range(num_pairs)
             for temporal in (False, True)
@@ -139,6 +151,8 @@ class MSDiT(nn.Module):
         self.last = nn.Linear(dim, patch * patch * out_channels)
         _zero(self.to_modulation[1])
         _zero(self.last)
+        if self.embed_state is not None:
+            _zero(self.embed_state)
 
     def forward(
         self,
@@ -164,13 +178,14 @@ class MSDiT(nn.Module):
         size: Sequence[int],  # height and width of the latents
         residuals: Sequence[Float[Tensor, "b t n d"]] = (),
         past: PastFrames | None = None,
+        company: Company | None = None,
     ) -> Float[Tensor, "b t c h w"]:
         """`forward` from what `embed`, `condition` and `modulation` gave: an InstructNet is shown the same."""
         text, text_mask = self.text_or_null(text, text_mask)
-        text = self.embed_text(text)
+        (text,) = (past or PastFrames()).read_once(lambda: (self.embed_text(text),))
         after = residual_places(len(residuals), len(self.blocks))
         for i, block in enumerate(self.blocks):
-            tokens = block(tokens, modulation, text, text_mask, past)
+            tokens = block(tokens, modulation, text, text_mask, past, company)
             if i in after:
                 tokens = tokens + residuals[after.index(i)]
         shift, scale = (condition[:, :, None] + self.last_table).unbind(dim=2)
@@ -185,6 +200,18 @@ class MSDiT(nn.Module):
         side = (h * w) ** 0.5 * self.spatial_factor
         places = picture_positions(h // self.patch, w // self.patch, side, tokens.shape[-1], tokens.device)
         return tokens + places.to(tokens.dtype)
+
+    def told(
+        self,
+        tokens: Float[Tensor, "b t n d"],
+        state: Float[Tensor, "b t c h w"] | None,
+        has_state: Bool[Tensor, " b"] | None,  # None: all rows have it
+    ) -> Float[Tensor, "b t n d"]:
+        """Tokens that know the drawn state of the world at their place, where there is one."""
+        if self.embed_state is None or state is None:
+            return tokens
+        embedded = self.embed_state(state)
+        return tokens + (embedded if has_state is None else embedded * has_state[:, None, None, None])
 
     def condition(self, time: Float[Tensor, "b t"], metadata: VideoMetadata) -> Float[Tensor, "b t d"]:
         return self.embed_time(time * TIME_SCALE) + self.embed_metadata(metadata)[:, None]

@@ -6,7 +6,8 @@ import hashlib
 import importlib
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,23 @@ def load_network(folder: str | Path, name: str) -> nn.Module:
 
 def build_network(description: Mapping[str, Any]) -> nn.Module:
     """A network from its `_target_` (of this package only) and keyword arguments."""
-    arguments = dict(description)
+    make = _maker(description)
+    try:
+        network: nn.Module = make()
+    except TypeError as mistake:
+        raise ValueError(
+            f"the weights' config does not fit {description['_target_']} of this version: {mistake}"
+        ) from mistake
+    return network
+
+
+def _maker(description: Mapping[str, Any]) -> Callable[..., nn.Module]:
+    """The class that a description names, with its arguments; a part with `_partial_` is made by what it belongs to."""
+    arguments = {
+        name: _maker(value) if isinstance(value, Mapping) and value.get("_partial_") else value
+        for name, value in description.items()
+        if name != "_partial_"
+    }
     target = str(arguments.pop("_target_", ""))
     if not target.startswith(OURS):
         raise ValueError(f"weights may build networks of {OURS[:-1]} only, their config names {target!r}")
@@ -64,15 +81,15 @@ def build_network(description: Mapping[str, Any]) -> nn.Module:
         raise ValueError(f"the weights' config names {target!r}, which this version does not have") from None
     if not (inspect.isclass(network_class) and issubclass(network_class, nn.Module)):
         raise ValueError(f"the weights' config names {target!r}, which is no network")
-    try:
-        network: nn.Module = network_class(**arguments)
-    except TypeError as mistake:
-        raise ValueError(f"the weights' config does not fit {class_name} of this version: {mistake}") from mistake
-    return network
+    return partial(network_class, **arguments)
 
 
-def fill(network: nn.Module, path: Path) -> None:
-    """Loads a safetensors file into a network. Raises ValueError that names the first tensors that do not fit."""
+def fill(network: nn.Module, path: Path, may_lack: Collection[str] = ()) -> None:
+    """Loads a safetensors file into a network. Raises ValueError that names the first tensors that do not fit.
+
+    Parts that the file `may_lack` (by a name anywhere in a tensor's) stay as they are: they are new, and start so that
+    they change nothing.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}; a weights folder holds one .safetensors file for each network")
     try:
@@ -80,7 +97,8 @@ def fill(network: nn.Module, path: Path) -> None:
     except SafetensorError as mistake:
         raise ValueError(f"{path} is not a safetensors file (pickles are never read): {mistake}") from None
     expected = network.state_dict()
-    wrong = [f"{key} is missing" for key in expected.keys() - tensors.keys()]
+    lacking = {key for key in expected.keys() - tensors.keys() if set(may_lack) & set(key.split("."))}
+    wrong = [f"{key} is missing" for key in expected.keys() - tensors.keys() - lacking]
     wrong += [f"{key} is unknown" for key in tensors.keys() - expected.keys()]
     wrong += [
         f"{key} is {list(tensors[key].shape)}, expected {list(expected[key].shape)}"
@@ -90,7 +108,8 @@ def fill(network: nn.Module, path: Path) -> None:
     if wrong:
         shown = "; ".join(sorted(wrong)[:3])
         raise ValueError(f"{path} does not fit {type(network).__name__}, weights of another preset? {shown}")
-    network.load_state_dict({key: value.to(expected[key].dtype) for key, value in tensors.items()})
+    found = {key: value.to(expected[key].dtype) for key, value in tensors.items()}
+    network.load_state_dict({**{key: expected[key] for key in lacking}, **found})
 
 
 def fingerprint(network: nn.Module) -> str:

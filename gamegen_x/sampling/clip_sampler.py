@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from gamegen_x.diffusion.guidance import guided
@@ -36,6 +36,9 @@ class SampleRequest:
     instructions: Sequence[Sequence[Instruction]] = field(default_factory=tuple)
     video_prompt: Float[Tensor, "b p t_video 3 h_video w_video"] | None = None  # in [-1, 1]
     use_instructnet: bool = True
+    state: Float[Tensor, "b p t c_state h w"] | None = None  # of every latent frame, the last whole unit included
+    near: Bool[Tensor, "b t p p"] | None = None  # who is near enough to see whom, latent frame by latent frame
+    is_player: Bool[Tensor, "b p"] | None = None  # false for an empty seat; None: all are there
 
 
 def check_settings(*, num_steps: int, solver: str, shift: float, guidance: float, window: int, block: int) -> None:
@@ -202,6 +205,9 @@ class ClipSampler:
             is_instructed=torch.zeros(num_clips, num_latents, dtype=torch.bool, device=device),
             video_prompt=prompt,
             has_prompt=torch.full((num_clips,), prompt is not None, device=device),
+            is_player=None if request.is_player is None else request.is_player.to(device),
+            near=None if request.near is None else request.near.to(device),
+            state=None if request.state is None else request.state.to(device, torch.float32),
         )
 
     def _spoken_before(self, request: SampleRequest, frame: int) -> tuple[Instruction | None, ...]:
@@ -248,5 +254,28 @@ class ClipSampler:
                     f"context is a multiple of {unit} frames and shorter than num_frames = {request.num_frames}, "
                     f"got {num_context} frames"
                 )
+        self._check_players(request)
         if request.instructions and len(request.instructions) != num_clips:
             raise ValueError(f"instructions are one list a clip: {num_clips} lists, got {len(request.instructions)}")
+
+    def _check_players(self, request: SampleRequest) -> None:
+        """Who is there, who sees whom, and what the world's state is."""
+        networks, model = self.networks, self.networks.model
+        num_clips, num_players = len(request.prompts), request.num_players
+        if model.num_slots is not None and num_players > model.num_slots:
+            raise ValueError(f"these weights have slots for {model.num_slots} players, got {num_players}")
+        num_frames = request.num_frames + -request.num_frames % networks.vae.unit_frames
+        num_latents = networks.vae.num_latent_frames(num_frames)
+        size = (networks.height // networks.vae.spatial_factor, networks.width // networks.vae.spatial_factor)
+        state_channels = model.msdit.state_channels
+        if request.state is not None and state_channels is None:
+            raise ValueError("these weights are told no state; leave it out")
+        for name, value, expected in (
+            ("is_player", request.is_player, (num_clips, num_players)),
+            ("near", request.near, (num_clips, num_latents, num_players, num_players)),
+            ("state", request.state, (num_clips, num_players, num_latents, state_channels, *size)),
+        ):
+            if value is not None and tuple(value.shape) != expected:
+                raise ValueError(f"{name} has shape {expected}, got {tuple(value.shape)}")
+        if request.state is not None and not torch.isfinite(request.state).all():
+            raise ValueError("the state holds NaN or infinity")

@@ -62,7 +62,11 @@ class ControlSignal:
         said = instruction.get("text", "")
         if not isinstance(said, str):
             raise ValueError(f"instruction.text is a string, got {said!r}")
-        return cls(float(timestamp), tuple(keys), is_down, said, _mapping(instruction, "parameters"))
+        try:
+            seconds = float(timestamp)
+        except OverflowError:
+            raise ValueError("timestamp is a finite number of seconds, got an integer beyond all floats") from None
+        return cls(seconds, tuple(keys), is_down, said, _mapping(instruction, "parameters"))
 
 
 def _mapping(value: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -15,6 +15,9 @@ from gamegen_x.schema.weights_folder import check_files, read_config
 
 NETWORKS = ("vae", "text_encoder", "msdit", "instructnet")
 NEEDED = {"vae": (), "pretrain": ("vae",), "instruct": ("vae", "text_encoder", "msdit")}  # from the stages before
+# What a network may have that its weights lack: each starts so that it changes nothing. By argument, and by module.
+ADDED = ("players", "state_channels")
+NEW_PARTS = ("players", "embed_state")
 CHECKPOINTS = "checkpoints"
 
 
@@ -83,7 +86,9 @@ def check_weights(folder: Path, cfg: DictConfig) -> None:
         )
     for name in NETWORKS:
         if name in networks and name in cfg.task:
-            differing = differences(networks[name], to_dict(cfg[name]))
+            mine = to_dict(cfg[name])
+            theirs = networks[name] | {added: mine.get(added) for added in ADDED if networks[name].get(added) is None}
+            differing = differences(theirs, mine)
             if differing:
                 shown = "; ".join(differing[:3])
                 raise ValueError(

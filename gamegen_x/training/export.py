@@ -38,6 +38,7 @@ def describe(cfg: DictConfig, task: Task, facts: Mapping[str, Any], made_by: Map
         "latent_scale": scale,
         "latent_shift": shift,
         "sampler": to_dict(cfg.sampler),
+        "drawn_state": to_dict(cfg.data).get("state"),  # how the state that the networks are told is drawn
         "networks": {
             name: to_dict(cfg[name]) for name in ("vae", "text_encoder", "msdit", "instructnet") if name in cfg.task
         },

@@ -5,31 +5,59 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from einops import rearrange, repeat
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from gamegen_x.data.batch import Batch
-from gamegen_x.diffusion.flow import flow_matching_loss, point_on_flow
+from gamegen_x.diffusion.flow import data_at_end, flow_matching_loss, point_on_flow
 from gamegen_x.diffusion.time_sampling import FrameTimes
 from gamegen_x.models.gamegen import Conditions, GameGenX
 from gamegen_x.models.instructnet import actions_per_latent
+from gamegen_x.models.layers.kv_cache import PastFrames
 from gamegen_x.models.text_encoder import TextEncoder
 from gamegen_x.models.vae import VideoVAE
 from gamegen_x.training.randomness import Moment
 from gamegen_x.training.task import Task
 from gamegen_x.training.text_cache import TextCache
 
-NOISE, TIMES, TEXT_DROP, CONTROLS, CONTEXT_NOISE, CONTEXT_NOISE_LEVEL = range(6)  # purposes of random draws
+# purposes of random draws
+NOISE, TIMES, TEXT_DROP, CONTROLS, CONTEXT_NOISE, CONTEXT_NOISE_LEVEL, OWN_NOISE, OWN_TIMES = range(8)
+STATE_DROP, SEATS = 8, 9
 Tokens = tuple[Float[Tensor, "b l d"], Bool[Tensor, "b l"]]
 
 
+@dataclass(frozen=True)
+class ShownPast:
+    """What a causal model is shown as the past of every frame (teacher forcing), as it will be when it plays.
+
+    A share of the clips is shown what the model itself makes of them in one step from a time between `own_times`: a
+    past as blurred as the one that it will stand on after a while of play (resampled past, after Guo et al. 2025).
+    """
+
+    own_share: float
+    own_times: Sequence[float]  # from, to
+
+    def __post_init__(self) -> None:
+        low, high = self.own_times
+        if not (0 <= self.own_share <= 1 and 0 <= low <= high <= 1):
+            raise ValueError(
+                f"own_share is a share and own_times are two times between 0 and 1, got {self.own_share} and "
+                f"{list(self.own_times)}"
+            )
+
+
 class FlowTask(Task):
-    """Rectified flow on the latents of a frozen autoencoder, given texts of which a share is dropped."""
+    """Rectified flow on the latents of a frozen autoencoder, given texts of which a share is dropped.
+
+    With `past` every frame of a clip is learned after a past of its own; without, noisy frames stand beside each other
+    and context frames beside them.
+    """
 
     def __init__(
         self,
@@ -40,15 +68,25 @@ class FlowTask(Task):
         latent_scale: float,
         latent_shift: float,
         draw_times: Callable[[int, int, int, int, torch.Generator], FrameTimes],
+        past: ShownPast | None,
         text_drop: float,
         text_cache: TextCache | None,
+        state_drop: float,
+        player_weight: float,
         **shared: Any,
     ) -> None:
         super().__init__(**shared)
         if not 0 <= text_drop <= 1:
             raise ValueError(f"text_drop is a share between 0 and 1, got {text_drop}")
+        if not 0 <= state_drop <= 1 or player_weight < 1:
+            raise ValueError(
+                "state_drop is a share between 0 and 1 and player_weight at least 1, "
+                f"got {state_drop} and {player_weight}"
+            )
         if text_cache is not None and any(weight.requires_grad for weight in text_encoder.parameters()):
             raise ValueError("the embeddings of a text encoder that is trained change; set task.text_cache=null")
+        if past is not None and not model.msdit.causal:
+            raise ValueError("task.past teaches causal models; set task.past=null, or msdit.causal=true")
         self.vae = vae.requires_grad_(False).eval()
         self.text_encoder = text_encoder
         self.text_cache = text_cache
@@ -56,7 +94,10 @@ class FlowTask(Task):
         self.latent_scale = latent_scale
         self.latent_shift = latent_shift
         self.draw_times = draw_times
+        self.past = past
         self.text_drop = text_drop
+        self.state_drop = state_drop
+        self.player_weight = player_weight
 
     def networks(self) -> dict[str, nn.Module]:
         found = {"vae": self.vae, "text_encoder": self.text_encoder, "msdit": self.model.msdit}
@@ -72,16 +113,68 @@ class FlowTask(Task):
     def losses(self, batch: Batch, moment: Moment) -> dict[str, Tensor]:
         latents = self.latents(batch)
         num_clips, num_players, num_frames, _, height, width = latents.shape
-        drawn = self.draw_times(num_clips * num_players, num_frames, height, width, moment.generator(TIMES))
+        shared_by = 1 if self.model.num_slots is None else num_players  # who see each other are sampled together
+        drawn = self.draw_times(
+            num_clips * num_players // shared_by, num_frames, height, width, moment.generator(TIMES)
+        )
         time, is_generated = (
-            rearrange(value, "(b p) t -> b p t", p=num_players).to(self.device)
+            rearrange(value.repeat_interleave(shared_by, 0), "(b p) t -> b p t", p=num_players).to(self.device)
             for value in (drawn.time, drawn.is_generated)
         )
         point = point_on_flow(latents, moment.noise_like(latents, NOISE), time)
-        seen = self.blur_context(point.latents, is_generated, moment)
-        velocity = self.model(seen, time, self.conditions(batch, num_frames, moment))
+        conditions = self.conditions(batch, num_frames, moment)
+        if self.past is None:
+            seen = self.blur_context(point.latents, is_generated, moment)
+            velocity = self.model(seen, time, conditions)
+        else:
+            shown = self.blur_context(
+                self.own_past(latents, conditions, moment), torch.zeros_like(is_generated), moment
+            )
+            velocity = self.after_past(shown, point.latents, time, conditions)
         counted = is_generated & batch.is_player[:, :, None]
-        return {"loss": flow_matching_loss(velocity, point.velocity, counted)}
+        return {"loss": flow_matching_loss(velocity, point.velocity, counted, self._weight(batch))}
+
+    def _weight(self, batch: Batch) -> Float[Tensor, "b p t 1 h w"] | None:
+        """What each place counts: small moving things are learned last, so that players need more of the loss."""
+        if self.player_weight == 1:
+            return None
+        if batch.others is None:
+            raise ValueError(
+                "task.player_weight needs to know where players see each other; choose state=poses or state=map, "
+                "or task.player_weight=1"
+            )
+        return 1 + (self.player_weight - 1) * (batch.others > 0).float()
+
+    def after_past(
+        self,
+        shown: Float[Tensor, "b p t c h w"],
+        latents: Float[Tensor, "b p t c h w"],
+        time: Float[Tensor, "b p t"],
+        conditions: Conditions,
+    ) -> Float[Tensor, "b p t c h w"]:
+        """The velocity of every frame, each after the frames of `shown` before it, which stand at time 1."""
+        past = PastFrames(is_beside=True)
+        before, num_before = shown[:, :, :-1], shown.shape[2] - 1
+        self.model(before, torch.ones_like(time[:, :, :-1]), conditions.frames(0, num_before), past=past)
+        past.freeze()
+        return self.model(latents, time, conditions, past=past)
+
+    @torch.no_grad()
+    def own_past(
+        self, latents: Float[Tensor, "b p t c h w"], conditions: Conditions, moment: Moment
+    ) -> Float[Tensor, "b p t c h w"]:
+        """The latents, the first clips' as the model makes them. Clips of a batch have no order."""
+        assert self.past is not None
+        num_own = round(self.past.own_share * len(latents))
+        if num_own == 0:
+            return latents
+        own = latents[:num_own]
+        low, high = self.past.own_times
+        drawn = torch.rand(own.shape[:2], generator=moment.generator(OWN_TIMES)).to(own.device)
+        time = repeat(low + (high - low) * drawn, "b p -> b p t", t=own.shape[2])
+        point = point_on_flow(own, moment.noise_like(own, OWN_NOISE), time)
+        velocity = self.after_past(own, point.latents, time, conditions.clips(num_own))
+        return torch.cat([data_at_end(point.latents, velocity.float(), time), latents[num_own:]])
 
     def blur_context(
         self, latents: Float[Tensor, "b p t c h w"], is_generated: Bool[Tensor, "b p t"], moment: Moment
@@ -139,4 +232,27 @@ class FlowTask(Task):
             is_instructed=repeat(nothing, "b -> b t", t=num_latent_frames),
             video_prompt=None,
             has_prompt=nothing,
+            is_player=batch.is_player,
+            near=batch.near,
+            seats=self._seats(num_clips, num_players, moment),
+            **self._state(batch, moment),
         )
+
+    def _seats(self, num_clips: int, num_players: int, moment: Moment) -> Int[Tensor, "b p"] | None:
+        """Who sits where, by chance, where the networks are to be fair to all seats."""
+        if not self.model.seats_are_drawn or self.model.num_slots is None:
+            return None
+        chances = torch.rand(num_clips, self.model.num_slots, generator=moment.generator(SEATS))
+        return chances.argsort(dim=1)[:, :num_players].to(self.device)
+
+    def _state(self, batch: Batch, moment: Moment) -> dict[str, Tensor]:
+        """The drawn state, of which a share of the clips is told nothing."""
+        if self.model.msdit.embed_state is None:
+            return {}
+        if batch.state is None:
+            raise ValueError(
+                "msdit has state_channels, but the data draws no state; choose state=poses or state=map, or "
+                "msdit.state_channels=null"
+            )
+        kept = torch.rand(len(batch), generator=moment.generator(STATE_DROP)) >= self.state_drop
+        return {"state": batch.state, "has_state": kept.to(self.device)}

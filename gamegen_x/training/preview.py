@@ -114,6 +114,9 @@ class Preview(L.Callback):
             num_players=num_players,
             actions=batch.actions[:num_clips, :, :num_frames],
             context=real[:, :, :num_context] if num_context else None,
+            is_player=batch.is_player[:num_clips],
+            near=None if batch.near is None else batch.near[:num_clips],
+            state=None if batch.state is None or task.model.msdit.embed_state is None else batch.state[:num_clips],
             instructions=[[Instruction(text, max(0, int(start)))] if text else [] for text, start in said],
         )
         made = ClipSampler(networks, **self.sampler).sample(request)

@@ -23,7 +23,7 @@ from gamegen_x.models.weights import fill
 from gamegen_x.schema.files import atomic_file
 from gamegen_x.schema.weights_folder import read_config
 from gamegen_x.training.checkpoints import Checkpoint, newest
-from gamegen_x.training.checks import CHECKPOINTS, differences, is_first_process
+from gamegen_x.training.checks import CHECKPOINTS, NEW_PARTS, differences, is_first_process
 from gamegen_x.training.ema import EMA
 from gamegen_x.training.export import RUN_CONFIG, RUN_FACTS, describe, write_weights
 from gamegen_x.training.metrics_file import rewind
@@ -70,7 +70,7 @@ def fill_task(task: Task, weights: str | None) -> set[str]:
     networks = task.networks()
     names = networks.keys() & read_config(weights)["networks"].keys()
     for name in names:
-        fill(networks[name], Path(weights) / f"{name}.safetensors")
+        fill(networks[name], Path(weights) / f"{name}.safetensors", may_lack=NEW_PARTS)
     return names
 
 

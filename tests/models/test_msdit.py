@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from gamegen_x.models.gamegen import Conditions, GameGenX
-from gamegen_x.models.instructnet import InstructNet, actions_per_latent
+from gamegen_x.models.instructnet import CarryOver, InstructNet, actions_per_latent
 from gamegen_x.models.layers.kv_cache import PastFrames
 from gamegen_x.models.msdit import MSDiT, residual_places
 
@@ -44,6 +44,7 @@ def small_instructnet():
         causal=True,
         temporal_cross_attention=True,
         rotary_base=10_000.0,
+        carry={"ring": 1, "num_ways": 3, "way_dim": 8},
     )
 
 
@@ -106,6 +107,17 @@ def test_a_key_moves_its_own_latent_frame_and_none_before():
     assert (moved[:, :, 1] > 0).all()
 
 
+def test_keys_choose_how_the_frame_before_is_carried_over_and_only_from_within_the_ring():
+    carry = stir(CarryOver(latent_channels=4, dim=8, patch=2, ring=1, num_ways=3, way_dim=5, keys_dim=6))
+    before, keys = torch.randn(1, 2, 4, 8, 8), torch.randn(1, 2, 6)
+    assert not torch.allclose(carry(before, keys), carry(before, -keys))
+    touched = before.clone()
+    touched[0, 0, :, 4, 4] += 1  # in the patch of rows 4-5, columns 4-5, and in the rings around its neighbours above
+    moved = (carry(touched, keys) != carry(before, keys)).any(-1)
+    assert [divmod(int(token), 4) for token in moved[0, 0].nonzero()] == [(1, 1), (1, 2), (2, 1), (2, 2)]
+    assert not moved[0, 1].any()
+
+
 def test_keys_that_nobody_gave_do_not_matter():
     model = stir(GameGenX(small_msdit(), small_instructnet()))
     latents, time = some_latents()
@@ -142,6 +154,27 @@ def test_a_context_seen_once_gives_what_the_whole_window_gives(num_context):
         new = slice(num_context, None)
         cached = model(latents[:, :, new], time[:, :, new], conditions.frames(num_context, None), True, past)
         assert torch.allclose(cached, whole, atol=1e-5)
+
+
+def test_one_pass_beside_a_past_gives_every_frame_what_it_gets_after_its_own_past():
+    model = stir(GameGenX(small_msdit(), small_instructnet()))
+    shown, _ = some_latents(t=4)
+    latents, time = some_latents(t=4)
+    conditions = some_conditions(t=4)
+    past = PastFrames(is_beside=True)
+    model(shown[:, :, :3], torch.ones_like(time[:, :, :3]), conditions.frames(0, 3), True, past)
+    past.freeze()
+    beside = model(latents, time, conditions, True, past)
+    for i in range(4):
+        window = torch.cat([shown[:, :, :i], latents[:, :, i : i + 1]], dim=2)
+        times = torch.cat([torch.ones_like(time[:, :, :i]), time[:, :, i : i + 1]], dim=2)
+        after = model(window, times, conditions.frames(0, i + 1))[:, :, -1]
+        assert torch.allclose(beside[:, :, i], after, atol=1e-5)
+
+
+def test_conditions_of_the_first_clips_are_those_of_a_smaller_batch():
+    conditions = some_conditions(b=3).clips(2)
+    assert {len(value) for value in vars(conditions).values() if value is not None} == {2}
 
 
 def test_players_are_independent_rows_of_one_batch():

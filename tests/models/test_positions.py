@@ -17,7 +17,7 @@ def a_vector(half, seed):
 
 
 def at(vector, place):
-    angles = RotaryPositions(vector.shape[-1], 10_000.0)(place + 1)[place:].double()
+    angles = RotaryPositions(vector.shape[-1], 10_000.0)(torch.arange(place + 1))[place:].double()
     return rotate(vector, angles)
 
 
@@ -39,7 +39,7 @@ def test_products_of_rotated_vectors_depend_on_their_distance_only(half, query_p
 @given(half_sizes, st.integers(2, 30), seeds)
 def test_rotating_many_frames_rotates_each_by_its_own_place(half, num_places, seed):
     vectors = a_vector(half, seed).expand(1, 1, num_places, -1)
-    together = rotate(vectors, RotaryPositions(2 * half, 10_000.0)(num_places).double())
+    together = rotate(vectors, RotaryPositions(2 * half, 10_000.0)(torch.arange(num_places)).double())
     for place in range(num_places):
         assert torch.equal(together[:, :, place : place + 1], at(vectors[:, :, :1], place))
 
@@ -64,7 +64,7 @@ def test_every_patch_of_a_picture_has_a_place_of_its_own_row_by_row(height, widt
 @given(st.integers(1, 16))
 def test_a_square_of_the_reference_size_counts_its_patches(side):
     grid = picture_positions(side, side, float(REFERENCE_SIZE), 8, torch.device("cpu"))
-    counted = sinusoid(torch.arange(side), 4, 10_000.0)
+    counted = sinusoid(torch.arange(float(side)), 4, 10_000.0)
     assert torch.allclose(grid[:side, :4], counted, atol=1e-5)
 
 

@@ -23,7 +23,7 @@ def textbook(query, key, value, query_gain, key_gain, angles, mask, eps):
 def some_inputs(num_queries, num_keys, is_turned, is_causal, dtype):
     query, key, value = (torch.randn(2, n, 3, 8, dtype=dtype) for n in (num_queries, num_keys, num_keys))
     gains = torch.randn(8, dtype=dtype) if is_turned else None, torch.randn(8, dtype=dtype)
-    angles = RotaryPositions(8, 10_000.0)(num_keys) if is_turned else None
+    angles = RotaryPositions(8, 10_000.0)(torch.arange(num_keys)) if is_turned else None
     mask = torch.ones(num_keys, num_keys, dtype=torch.bool).tril()[-num_queries:] if is_causal else None
     return query, key, value, *gains, angles, mask, EPS
 

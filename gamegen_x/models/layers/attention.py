@@ -45,13 +45,11 @@ class SelfAttention(nn.Module):
 
     def forward(self, tokens: Float[Tensor, "s n d"], past: PastFrames | None = None) -> Float[Tensor, "s n d"]:
         query, key, value = rearrange(self.qkv(tokens), "s n (three e d) -> three s n e d", three=3, e=self.num_heads)
-        if past is not None:
-            key, value = past.with_past(key, value)
-        angles = None if self.rotary is None else self.rotary(key.shape[1])
-        mask = None
-        if self.causal:
-            mask = torch.ones(key.shape[1], key.shape[1], dtype=torch.bool, device=tokens.device).tril()
-            mask = mask[-tokens.shape[1] :]  # new frames are the last
+        past = PastFrames() if past is None else past
+        key, value = past.with_past(key, value)
+        num_keys, num_new = key.shape[1], tokens.shape[1]
+        angles = None if self.rotary is None else self.rotary(past.places(num_keys, num_new).to(tokens.device))
+        mask = past.mask(num_keys, num_new).to(tokens.device) if self.causal else None
         return self.out(attend(query, key, value, self.query_norm, self.key_norm, angles, mask).flatten(2))
 
 
@@ -68,12 +66,23 @@ class CrossAttention(nn.Module):
         self.out = nn.Linear(dim, dim)
 
     def forward(
-        self, tokens: Float[Tensor, "s n d"], others: Float[Tensor, "s l d"], mask: Bool[Tensor, "s l"]
+        self,
+        tokens: Float[Tensor, "s n d"],
+        others: Float[Tensor, "s l d"],
+        mask: Bool[Tensor, "s l"],
+        past: PastFrames | None = None,
     ) -> Float[Tensor, "s n d"]:
         query = rearrange(self.query(tokens), "s n (e d) -> s n e d", e=self.num_heads)
-        key, value = rearrange(self.key_value(others), "s l (two e d) -> two s l e d", two=2, e=self.num_heads)
+        key, value = (past or PastFrames()).read_once(lambda: self.read(others))
         seen = attend(query, key, value, self.query_norm, self.key_norm, None, mask[:, None, None, :])
         return self.out(seen.flatten(2))
+
+    def read(
+        self, others: Float[Tensor, "s l d"]
+    ) -> tuple[Float[Tensor, "s l e d_head"], Float[Tensor, "s l e d_head"]]:
+        """Keys and values of the second sequence."""
+        key, value = rearrange(self.key_value(others), "s l (two e d) -> two s l e d", two=2, e=self.num_heads)
+        return key, value
 
 
 def attend(
@@ -82,7 +91,7 @@ def attend(
     value: Float[Tensor, "s m e d"],
     query_norm: HeadNorm,
     key_norm: HeadNorm,
-    angles: Float[Tensor, "m half"] | None,  # of rotary positions; queries stand at the last n
+    angles: Float[Tensor, "*s m half"] | None,  # of rotary positions; queries stand at the last n
     mask: Bool[Tensor, "..."] | None,  # true where a key may be seen
 ) -> Float[Tensor, "s n e d"]:
     """softmax(q k^T / sqrt(d)) v of normed, then rotated queries and keys, by the way that is faster on this device."""
@@ -93,5 +102,5 @@ def attend(
         return ShortAttention.apply(query, key, value, *gains, angles, mask, NORM_EPS)
     query, key, value = (heads.transpose(1, 2) for heads in (query_norm(query), key_norm(key), value))
     if angles is not None:
-        query, key = rotate(query, angles[-query.shape[-2] :]), rotate(key, angles)
+        query, key = rotate(query, angles[..., -query.shape[-2] :, :]), rotate(key, angles)
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask).transpose(1, 2)

@@ -13,13 +13,21 @@ from gamegen_x.models.layers.positions import sinusoid
 TIME_SCALE = 1000.0  # times in [0, 1] are spread over the sinusoids' wavelengths, as in DiT
 
 
+def perceptron(num_sinusoids: int, dim: int) -> nn.Sequential:
+    """Two layers from sinusoids to a vector of unit size at first: what hangs on a small vector learns slowly."""
+    first, second = nn.Linear(num_sinusoids, dim), nn.Linear(dim, dim)
+    nn.init.normal_(first.weight, std=(2 / num_sinusoids) ** 0.5)  # the mean square of a sinusoid is 1/2
+    nn.init.normal_(second.weight, std=(0.36 * dim) ** -0.5)  # and 0.36 that of SiLU of a normal number
+    return nn.Sequential(first, nn.SiLU(), second)
+
+
 class ScalarEmbedder(nn.Module):
     """A number as a vector: sinusoids, then a two-layer perceptron."""
 
     def __init__(self, dim: int, num_sinusoids: int) -> None:
         super().__init__()
         self.num_sinusoids = num_sinusoids
-        self.mlp = nn.Sequential(nn.Linear(num_sinusoids, dim), nn.SiLU(), nn.Linear(dim, dim))
+        self.mlp = perceptron(num_sinusoids, dim)
 
     def forward(self, value: Float[Tensor, "*any"]) -> Float[Tensor, "*any d"]:
         return self.mlp(sinusoid(value, self.num_sinusoids, 10_000.0).to(next(self.mlp.parameters()).dtype))
@@ -41,7 +49,7 @@ class MetadataEmbedder(nn.Module):
     def __init__(self, dim: int, num_sinusoids: int) -> None:
         super().__init__()
         self.num_sinusoids = num_sinusoids
-        self.mlp = nn.Sequential(nn.Linear(5 * num_sinusoids, dim), nn.SiLU(), nn.Linear(dim, dim))
+        self.mlp = perceptron(5 * num_sinusoids, dim)
 
     def forward(self, metadata: VideoMetadata) -> Float[Tensor, "b d"]:
         aspect = metadata.height / metadata.width

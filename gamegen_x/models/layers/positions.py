@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 REFERENCE_SIZE = 512  # pixels; positions of a 512x512 picture are counted in patches (Open-Sora 1.2)
@@ -38,7 +38,7 @@ def picture_positions(
 
 
 class RotaryPositions(nn.Module):
-    """Rotation angles for positions 0, 1, 2, ... (Su et al., RoFormer, equation 34)."""
+    """Rotation angles of positions (Su et al., RoFormer, equation 34)."""
 
     frequencies: Tensor
 
@@ -49,12 +49,14 @@ class RotaryPositions(nn.Module):
         frequencies = base ** (-torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
         self.register_buffer("frequencies", frequencies, persistent=False)
 
-    def forward(self, num_positions: int) -> Float[Tensor, "n half"]:
-        positions = torch.arange(num_positions, device=self.frequencies.device, dtype=torch.float32)
-        return torch.outer(positions, self.frequencies.float())
+    def forward(self, positions: Int[Tensor, " n"]) -> Float[Tensor, "n half"]:
+        return torch.outer(positions.float(), self.frequencies.float())
 
 
-def rotate(features: Float[Tensor, "s e n d"], angles: Float[Tensor, "n half"]) -> Float[Tensor, "s e n d"]:
+def rotate(
+    features: Float[Tensor, "s e n d"],
+    angles: Float[Tensor, "*s n half"],  # the same everywhere, or each sequence's own: [s 1 n half]
+) -> Float[Tensor, "s e n d"]:
     """Turns each pair (i, i + half) by its angle: products of rotated vectors depend on their distance only."""
     cos, sin = angles.cos(), angles.sin()
     by_itself, by_partner = torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1)

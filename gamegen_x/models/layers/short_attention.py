@@ -31,7 +31,7 @@ class ShortAttention(torch.autograd.Function):
         value: Float[Tensor, "s m e d"],
         query_gain: Float[Tensor, " d"] | None,
         key_gain: Float[Tensor, " d"],
-        angles: Float[Tensor, "m half"] | None,  # queries stand at the last n
+        angles: Float[Tensor, "*s m half"] | None,  # queries stand at the last n
         mask: Bool[Tensor, "..."] | None,  # true where a key may be seen
         eps: float,
     ) -> Float[Tensor, "s n e d"]:
@@ -79,7 +79,7 @@ def _inverse_rms(features: Float[Tensor, "*any d"], eps: float) -> Float[Tensor,
 
 def _of_last(angles: Tensor | None, query: Float[Tensor, "s e n d"]) -> Tensor | None:
     """The angles of the queries: with keys of the past there are more keys than queries."""
-    return None if angles is None else angles[-query.shape[-2] :]
+    return None if angles is None else angles[..., -query.shape[-2] :, :]
 
 
 def _turn(features: Tensor, gain: Tensor | None, angles: Tensor | None) -> Tensor:

@@ -1,0 +1,152 @@
+"""State: what recordings say of their world, drawn where each player sees it, for a network to be told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from gamegen_x.data.records import DamagedRecord, RecordSource
+from gamegen_x.world.drawing import draw_places
+from gamegen_x.world.proximity import near_in_blocks
+
+Facts = Mapping[str, npt.NDArray[Any]]
+SEEN = ("screen_xy", "visible")  # the facts that every game with several players records
+
+
+@runtime_checkable
+class StateDrawer(Protocol):
+    """Draws the facts of video frames at the latent grid. Games bring drawers of their own."""
+
+    num_channels: int
+    frames_per_latent: int
+    facts: Sequence[str]  # names that must be there
+
+    def draw(self, facts: Facts, size: tuple[int, int], picture: tuple[int, int]) -> Any:
+        """`[p t c h w]` of float32, from facts `[t_video ...]` of pictures of `picture` height and width."""
+        ...
+
+
+@dataclass(frozen=True)
+class PoseDrawer:
+    """Who is where in each view, for any game that records `screen_xy` and `visible`: themselves, too.
+
+    Channel (f, q): player q at video frame f inside the latent frame, shared among the cells around the place.
+    """
+
+    num_slots: int
+    frames_per_latent: int
+    facts: ClassVar[Sequence[str]] = SEEN
+
+    @property
+    def num_channels(self) -> int:
+        return self.frames_per_latent * self.num_slots
+
+    def draw(
+        self,
+        facts: Facts,
+        size: tuple[int, int],
+        picture: tuple[int, int],
+    ) -> Float[np.ndarray, "p t c h w"]:
+        places = to_grid(facts["screen_xy"], size, picture)
+        return draw_places(places, facts["visible"], self.frames_per_latent, self.num_slots, size)
+
+
+@dataclass(frozen=True)
+class StateSettings:
+    """What is drawn, and from how near players are told of each other. `channels` is what the networks expect."""
+
+    drawer: StateDrawer
+    channels: int | None
+    near_angle: float | None  # radians; players farther apart do not see each other's tokens. null: all do
+
+    def __post_init__(self) -> None:
+        if self.channels is not None and self.channels != self.drawer.num_channels:
+            raise ValueError(
+                f"state.channels is {self.channels}, but its drawer draws {self.drawer.num_channels}; "
+                f"set state.channels={self.drawer.num_channels}"
+            )
+
+    @property
+    def facts(self) -> set[str]:
+        return {*self.drawer.facts, *SEEN, *(() if self.near_angle is None else ("pose",))}
+
+
+@dataclass(frozen=True)
+class DrawnState:
+    """The state of a window, of some of its views."""
+
+    state: Float[Tensor, "p t c h w"]
+    others: Float[Tensor, "p t 1 h w"]  # where the others are seen, all frames and players together
+    near: Bool[Tensor, "t p p"] | None
+
+
+class StateReader:
+    """Draws windows of records. The few facts that are needed stay in memory once they were read."""
+
+    def __init__(
+        self, source: RecordSource, settings: StateSettings, frames_per_latent: int, size: tuple[int, int]
+    ) -> None:
+        if settings.drawer.frames_per_latent != frames_per_latent:
+            raise ValueError(
+                f"the state is drawn for {settings.drawer.frames_per_latent} frames a latent, but the vae has "
+                f"{frames_per_latent}; set data.state.drawer.frames_per_latent={frames_per_latent}"
+            )
+        self.source = source
+        self.settings = settings
+        self.frames_per_latent = frames_per_latent
+        self.size = size
+        self._facts: dict[int, Facts] = {}
+
+    def window(self, index: int, views: Sequence[int], rows: Int[np.ndarray, " row"]) -> DrawnState:
+        """Raises DamagedRecord where the record does not say what is to be drawn."""
+        header, per_latent, settings = self.source.headers[index], self.frames_per_latent, self.settings
+        facts = {name: values[rows] for name, values in self._of(index).items()}
+        picture = (header.height, header.width)
+        state = settings.drawer.draw(facts, self.size, picture)
+        chosen = list(views)
+        near = None
+        if settings.near_angle is not None:
+            together = near_in_blocks(facts["pose"][..., 2].astype(np.float64), settings.near_angle, per_latent)
+            near = torch.from_numpy(together[:, chosen][:, :, chosen])
+        return DrawnState(
+            torch.from_numpy(state[chosen]),
+            torch.from_numpy(draw_others(facts, per_latent, self.size, picture)[chosen]),
+            near,
+        )
+
+    def _of(self, index: int) -> Facts:
+        found = self._facts.get(index)
+        if found is None:
+            state = self.source.state(index)
+            missing = sorted(self.settings.facts - state.keys())
+            if missing:
+                raise DamagedRecord(self.source.headers[index].key, f"no {' and '.join(missing)} in its state")
+            found = self._facts[index] = {name: state[name] for name in self.settings.facts}
+        return found
+
+
+def draw_others(
+    facts: Facts, frames_per_latent: int, size: tuple[int, int], picture: tuple[int, int]
+) -> Float[np.ndarray, "p t 1 h w"]:
+    """Where each player sees others during a latent frame."""
+    visible = facts["visible"] & ~np.eye(facts["visible"].shape[-1], dtype=bool)
+    places = to_grid(facts["screen_xy"], size, picture)
+    drawn = draw_places(places, visible, frames_per_latent, visible.shape[-1], size)
+    return np.asarray(drawn.sum(axis=2, keepdims=True))
+
+
+def to_grid(pixels: npt.NDArray[Any], size: tuple[int, int], picture: tuple[int, int]) -> Float[np.ndarray, "*any 2"]:
+    """Places in a picture as cells of a grid that covers it; 0 is the middle of the first pixel, or cell.
+
+    A picture of other proportions is scaled until it covers the grid and cut, as its frames were.
+    """
+    scale = max(size[0] / picture[0], size[1] / picture[1])
+    middle = np.array([picture[1], picture[0]]) / 2
+    return np.asarray((pixels + 0.5 - middle) * scale + np.array([size[1], size[0]]) / 2 - 0.5, np.float64)

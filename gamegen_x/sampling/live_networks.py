@@ -1,0 +1,57 @@
+"""Networks made ready for live play: weights in their precision once and for all, rows that do not know each other."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from gamegen_x.models.gamegen import GameGenX
+from gamegen_x.models.vae import VideoVAE
+
+Network = TypeVar("Network", bound=nn.Module)
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+ROW_UNIT = 8  # rows; products of fewer or of odd numbers of rows may be summed in another order
+
+
+class RowwiseLinear(nn.Linear):
+    """A linear layer that gives a row the same bits whatever other rows come with it: rows are filled up to a unit.
+
+    Without it a product of 2 rows differs in the last bit from the same rows among 16, on CPUs in float32.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        rows = features.flatten(0, -2)
+        missing = -len(rows) % ROW_UNIT
+        if missing == 0:
+            return super().forward(features)
+        made = super().forward(nn.functional.pad(rows, (0, 0, 0, missing)))[: len(rows)]
+        return made.view(*features.shape[:-1], -1)
+
+
+def live_model(model: GameGenX, dtype: torch.dtype) -> GameGenX:
+    """A copy whose parameters have this type; the angles of rotary positions stay as precise as they were."""
+    live = _converted(model, dtype)
+    for module in live.modules():
+        if type(module) is nn.Linear:
+            module.__class__ = RowwiseLinear
+    return live
+
+
+def live_vae(vae: VideoVAE, dtype: torch.dtype) -> VideoVAE:
+    return _converted(vae, dtype)
+
+
+def picture_unit() -> int:
+    """Pictures are decoded in multiples of so many: convolutions share them evenly among threads, never split one."""
+    return math.lcm(2, torch.get_num_threads())
+
+
+def _converted(network: Network, dtype: torch.dtype) -> Network:
+    live = copy.deepcopy(network).requires_grad_(False).eval()
+    for parameter in live.parameters():
+        parameter.data = parameter.data.to(dtype)
+    return live

@@ -1,0 +1,202 @@
+"""Scripted players on real sockets, to load a server and measure it: `python -m gamegen_x.serve.bots num=8`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import numpy as np
+from omegaconf import DictConfig
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from gamegen_x.config import build, entry_point
+from gamegen_x.schema.files import atomic_file
+from gamegen_x.serve.client import Client
+from gamegen_x.serve.protocol import PROTOCOL, EventMessage, Frame, Input, decode_client
+from gamegen_x.serve.rehearsal import Harness
+
+STEPS_PER_TICK = 2  # how often a bot looks at its clock
+STALL_MS = 250.0  # without a picture: longer counts as standing still
+BACK_AFTER_S = 0.5
+DEFAULT_FPS = 24.0  # before a Welcome
+MAX_SEATS = 8
+
+
+@dataclass
+class BotReport:
+    """What one bot saw. Times in milliseconds."""
+
+    frames: int = 0
+    pictures: int = 0
+    bytes: int = 0
+    events: int = 0
+    connections: int = 0
+    desyncs: int = 0
+    errors: list[str] = field(default_factory=list)
+    gaps: list[float] = field(default_factory=list)  # between pictures
+    reflected: list[float] = field(default_factory=list)  # from a key to the first picture that shows it
+
+
+class Bot:
+    """Holds a key for a while, then another one, by chance."""
+
+    def __init__(self, url: str, room: str, harness: Harness, seed: int, hold_s: float) -> None:
+        self.url, self.hold_s = url, hold_s
+        self.rng = np.random.default_rng(seed)
+        self.report = BotReport()
+        self.client = Client(harness.client, harness.room.sync, room, token=f"bot-{seed}", on_event=self._on_event)
+        self._held = 0
+        self._is_new = False
+        self._until = 0.0
+        self._pressed: deque[tuple[int, float]] = deque()  # tick whose keys are new, and when they were pressed
+        self._last_picture: float | None = None
+
+    async def play(self, end_ms: float) -> None:
+        """Plays until the moment; comes back where the line breaks."""
+        while _now() < end_ms:
+            try:
+                async with connect(self.url, subprotocols=[PROTOCOL], compression=None, max_size=2**22) as socket:  # type: ignore[list-item]
+                    self.report.connections += 1
+                    self.client.connect(_now())
+                    await self._converse(socket, end_ms)
+            except (ConnectionClosed, OSError) as mistake:
+                self.report.errors.append(type(mistake).__name__)
+                await asyncio.sleep(BACK_AFTER_S)
+        self.report.desyncs = self.client.num_desyncs
+
+    async def _converse(self, socket: ClientConnection, end_ms: float) -> None:
+        reading = asyncio.create_task(self._read(socket))
+        try:
+            while _now() < end_ms and not self.client.is_lost and not reading.done():
+                self._choose()
+                self.client.step(_now(), self._held)
+                for data in self.client.take():
+                    self._note_press(data)
+                    await socket.send(data)
+                fps = self.client.welcome.fps if self.client.welcome is not None else DEFAULT_FPS
+                await asyncio.sleep(1 / fps / STEPS_PER_TICK)
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+
+    async def _read(self, socket: ClientConnection) -> None:
+        async for data in socket:
+            before = self.client.frame
+            self.client.receive(data, _now())
+            self.report.bytes += len(data)
+            frame = self.client.frame
+            if frame is not None and frame is not before:
+                self._count(frame)
+
+    def _choose(self) -> None:
+        """Another key now and then."""
+        welcome = self.client.welcome
+        if welcome is None or _now() < self._until:
+            return
+        self._until = _now() + 1000 * self.rng.exponential(self.hold_s)
+        self._held = 1 << int(self.rng.integers(len(welcome.keys)))
+        self._is_new = True
+
+    def _note_press(self, data: bytes | str) -> None:
+        """Which tick the newest choice is for: a later picture says whether it shows it."""
+        if not self._is_new:
+            return
+        message = decode_client(data)
+        if isinstance(message, Input):
+            self._is_new = False
+            self._pressed.append((message.tick, _now()))
+
+    def _count(self, frame: Frame) -> None:
+        now, report = _now(), self.report
+        report.frames += 1
+        report.pictures += frame.count
+        if self._last_picture is not None:
+            report.gaps.append(now - self._last_picture)
+        self._last_picture = now
+        while self._pressed and self._pressed[0][0] <= frame.input_tick:
+            report.reflected.append(now - self._pressed.popleft()[1])
+
+    def _on_event(self, _: EventMessage) -> None:
+        self.report.events += 1
+
+
+async def play(cfg: DictConfig, harness: Harness) -> dict[str, Any]:
+    """All bots at once, in as many rooms as they need; one line of figures."""
+    rooms = [f"{cfg.rooms}-{number}" for number in range(-(-cfg.num // cfg.seats))]
+    async with httpx.AsyncClient(base_url=cfg.url) as browser:
+        for name in rooms:
+            wish = {"name": name, "num_players": cfg.seats, "world": cfg.world}
+            answer = await browser.post("/rooms", json={key: value for key, value in wish.items() if value is not None})
+            if answer.status_code != httpx.codes.OK:
+                raise ValueError(f"{cfg.url} opened no room: {answer.json().get('detail', answer.status_code)}")
+        url = f"{cfg.url.replace('http', 'ws', 1)}/ws"
+        bots = [Bot(url, rooms[i // cfg.seats], harness, cfg.seed + i, cfg.hold_s) for i in range(cfg.num)]
+        before = (await browser.get("/status")).json()
+        started, end = time.monotonic(), _now() + 1000 * cfg.seconds
+        await asyncio.gather(*(bot.play(end) for bot in bots))
+        seconds = time.monotonic() - started
+        after = (await browser.get("/status")).json()
+    mine = [room for room in after["rooms"] if room["name"] in rooms]
+    return {
+        **summary([bot.report for bot in bots], seconds),
+        "server_memory_growth_mb": round(after["memory_mb"] - before["memory_mb"], 1),
+        "server_block_ms_p99": max(room["block_ms"]["p99"] for room in mine),
+        "server_late_ms_p99": max(room["late_ms"]["p99"] for room in mine),
+        "skipped_ticks": sum(room["skipped_ticks"] for room in mine),
+    }
+
+
+def summary(reports: Sequence[BotReport], seconds: float) -> dict[str, Any]:
+    """The figures of a load test; rates are a bot's."""
+    rates = [report.pictures / seconds for report in reports]
+    gaps = [gap for report in reports for gap in report.gaps]
+    reflected = [delay for report in reports for delay in report.reflected]
+    stalled = sum(gap for gap in gaps if gap > STALL_MS)
+    return {
+        "bots": len(reports),
+        "seconds": round(seconds, 1),
+        "frames_per_second_mean": round(float(np.mean(rates)), 2),
+        "frames_per_second_min": round(min(rates), 2),
+        "frames_per_second_max_over_min": round(max(rates) / max(min(rates), 1e-9), 3),
+        "stalled_percent": round(stalled / (10 * seconds * len(reports)), 2),
+        "key_to_frame_ms_p50": _quantile(reflected, 0.5),
+        "key_to_frame_ms_p99": _quantile(reflected, 0.99),
+        "kilobytes_per_second": round(sum(report.bytes for report in reports) / 1000 / seconds / len(reports), 2),
+        "events": sum(report.events for report in reports),
+        "desyncs": sum(report.desyncs for report in reports),
+        "connections": sum(report.connections for report in reports),
+        "errors": sorted({error for report in reports for error in report.errors}),
+    }
+
+
+def _quantile(values: Sequence[float], share: float) -> float:
+    return round(float(np.quantile(values, share)), 1) if values else 0.0
+
+
+def _now() -> float:
+    return time.monotonic() * 1000
+
+
+@entry_point("bots")
+def main(cfg: DictConfig) -> None:
+    if cfg.num < 1 or cfg.seconds <= 0 or not 1 <= cfg.seats <= MAX_SEATS:
+        raise ValueError(f"num is at least 1, seconds above 0, seats 1 to 8; got {cfg.num}, {cfg.seconds}, {cfg.seats}")
+    try:
+        found = asyncio.run(play(cfg, build(cfg.room)))
+    except httpx.ConnectError:
+        raise ValueError(f"no server at {cfg.url}; run: python -m gamegen_x.serve world=truth") from None
+    line = json.dumps(found)
+    with atomic_file(cfg.output) as path:
+        path.write_text(line + "\n")
+    print(line)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""GameLoop: the clock of one room. Keys, world, pictures, and again, by an absolute schedule."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from gamegen_x.games.door import Frame as Picture
+from gamegen_x.serve.clock import Pacer
+from gamegen_x.serve.frame_codec import CODEC, EncodedBlock, Tier
+from gamegen_x.serve.played_world import TruthWorld
+from gamegen_x.serve.protocol import Frame
+from gamegen_x.serve.room import Block, Room
+from gamegen_x.serve.seat import SPECTATOR, Seat
+
+HALF_RATE, LOWER_RESOLUTION = "half_rate", "lower_resolution"  # steps of the ladder that the loop acts on
+NUM_TIMES = 512  # of each series: the newest
+
+
+class BlockViews(Protocol):
+    """Makes the pictures of one room while the event loop goes on. `ModelViews` asks another process for them."""
+
+    can_skip: bool  # whether a block may go undrawn: a model must see them all
+
+    @property
+    def is_ready(self) -> bool:
+        """Where not, the world stands still."""
+
+    async def draw(self, block: Block) -> Sequence[Sequence[Picture]] | None:
+        """Pictures `[t][p]` of a block; None where none could be made, and the world is to wait."""
+
+
+class TickClock:
+    """Monotonic time in ticks. Nothing looks at the time of day, so nobody can set it."""
+
+    def __init__(self, fps: float) -> None:
+        self.fps = fps
+
+    def now(self) -> float:
+        return time.monotonic() * self.fps
+
+    async def sleep_until(self, tick: float) -> None:
+        """Gives others a turn even where the moment is past."""
+        await asyncio.sleep(max((tick - self.now()) / self.fps, 0.0))
+
+
+@dataclass(eq=False)
+class Viewer:
+    """Somebody who looks at a room: where their messages wait, whose eyes they look through, and at which quality."""
+
+    seat: Seat
+    tier: Tier
+    watches: int = 0  # the seat whose view a spectator sees
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def view(self) -> int:
+        return self.watches if self.seat.number == SPECTATOR else self.seat.number
+
+
+@dataclass
+class LoopTimes:
+    """Milliseconds of the newest blocks: what a player's overlay and the load test show."""
+
+    draw: deque[float] = field(default_factory=lambda: deque(maxlen=NUM_TIMES))
+    block: deque[float] = field(default_factory=lambda: deque(maxlen=NUM_TIMES))  # from the keys to all outboxes
+    late: deque[float] = field(default_factory=lambda: deque(maxlen=NUM_TIMES))  # behind the schedule
+
+
+class GameLoop:
+    def __init__(
+        self,
+        room: Room,
+        views: BlockViews,
+        clock: TickClock,
+        lowest: Tier,  # what everybody gets while the ladder stands at lower resolution
+        max_behind: int,  # blocks; then ticks are left out
+        on_drawn: Callable[[Block, EncodedBlock], None] = lambda _block, _pictures: None,
+    ) -> None:
+        self.room, self.views, self.clock, self.lowest, self.max_behind = room, views, clock, lowest, max_behind
+        self.on_drawn = on_drawn
+        self.viewers: list[Viewer] = []
+        self.times = LoopTimes()
+        self.pictures: EncodedBlock | None = None  # the newest
+        self.num_blocks = self.num_drawn = 0
+
+    async def run(self) -> None:
+        """Plays until cancelled. Ticks that cannot be kept are left out and counted, never made up for."""
+        room = self.room
+        block = room.rules.block
+        start = math.ceil(self.clock.now() / block) * block  # all rooms in step: a model draws them as one batch
+        pacer = Pacer(block, self.max_behind, start, room.rules.sync.fixed_step)
+        while True:
+            await self.clock.sleep_until(pacer.next_at)
+            self.times.late.append(self._milliseconds(self.clock.now() - pacer.next_at))
+            if self.views.is_ready:
+                await self._play_block()
+            skipped = pacer.done(self.clock.now())
+            room.is_overloaded = skipped > 0
+            if skipped:
+                room.skip(skipped)
+
+    def wake_everybody(self) -> None:
+        for viewer in self.viewers:
+            viewer.wake.set()
+
+    async def _play_block(self) -> None:
+        began = self.clock.now()
+        block = self.room.advance(began)
+        self.num_blocks += 1
+        self.wake_everybody()
+        is_skipped = self.views.can_skip and self.num_blocks % 2 == 1 and self.room.ladder.has_reached(HALF_RATE)
+        if block is None or is_skipped:
+            return
+        reflects = {seat.number: seat.inputs.newest for seat in self.room.seats}
+        pictures = await self.views.draw(block)
+        self.times.draw.append(self._milliseconds(self.clock.now() - began))
+        if pictures is None:
+            return
+        self.pictures = EncodedBlock(pictures)
+        self.num_drawn += 1
+        last = block.first_tick + len(block.states) - 1
+        for viewer in self.viewers:
+            if viewer.seat.is_here and self.num_drawn % self._tier(viewer).every == 0:
+                self._offer(viewer, block, self.pictures, min(reflects.get(viewer.seat.number, -1), last))
+        self.room.mark_delivered(last)
+        self.on_drawn(block, self.pictures)
+        self.times.block.append(self._milliseconds(self.clock.now() - began))
+        self.wake_everybody()
+
+    def _offer(self, viewer: Viewer, block: Block, pictures: EncodedBlock, reflects: int) -> None:
+        viewer.seat.outbox.put(
+            Frame(
+                seq=self.num_drawn,
+                tick=block.first_tick,
+                count=len(block.states),
+                codec=CODEC,
+                is_key=True,
+                input_tick=reflects,
+                t_generated=self._milliseconds(self.clock.now()),
+                payload=pictures.payload(viewer.view, self._tier(viewer)),
+            )
+        )
+
+    def _tier(self, viewer: Viewer) -> Tier:
+        return self.lowest if self.room.ladder.has_reached(LOWER_RESOLUTION) else viewer.tier
+
+    def _milliseconds(self, ticks: float) -> float:
+        return ticks * 1000 / self.clock.fps
+
+
+class TruthViews:
+    """The world's own renderer, in a thread."""
+
+    is_ready = can_skip = True
+
+    def __init__(self, world: TruthWorld) -> None:
+        self.world = world
+
+    async def draw(self, block: Block) -> Sequence[Sequence[Picture]] | None:
+        return await asyncio.to_thread(self.world.draw, block.states, block.keys)

@@ -1,0 +1,62 @@
+"""SyncMetrics: the six metrics of the sync plan, and what a room counts besides."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from dataclasses import dataclass, field
+
+import numpy as np
+
+NUM_SAMPLES = 4096  # of each series: the newest
+
+
+def _series() -> deque[float]:
+    return deque(maxlen=NUM_SAMPLES)
+
+
+@dataclass
+class SyncMetrics:
+    """Counts of one room. `summary` names the six; units are in the names."""
+
+    num_ticks: int = 0
+    full_syncs: Counter[str] = field(default_factory=Counter)  # by cause
+    num_hashes: int = 0
+    num_desyncs: int = 0
+    input_waits: deque[float] = field(default_factory=_series)  # ticks from arrival at the room to the state with it
+    input_leads: deque[float] = field(default_factory=_series)  # ticks that keys came early; negative: late
+    round_trips: deque[float] = field(default_factory=_series)  # ticks
+    message_bytes: Counter[str] = field(default_factory=Counter)  # by kind
+    message_counts: Counter[str] = field(default_factory=Counter)
+    queue_depths: deque[float] = field(default_factory=_series)
+    state_gaps: deque[float] = field(default_factory=_series)  # ticks between two states that a client has
+    num_rollbacks: int = 0
+    num_replayed_ticks: int = 0
+    num_skipped_ticks: int = 0
+    refused: Counter[str] = field(default_factory=Counter)  # by error code
+
+    def count_message(self, kind: str, num_bytes: int) -> None:
+        self.message_bytes[kind] += num_bytes
+        self.message_counts[kind] += 1
+
+    def summary(self, fps: float) -> dict[str, float]:
+        """The six metrics: sync frequency, desync rate, action latency, message size, queue depth, stability."""
+        tick_ms = 1000 / fps
+        minutes = max(self.num_ticks, 1) / fps / 60
+        gaps = np.array(self.state_gaps)
+        states = [kind for kind in ("Keyframe", "Delta") if self.message_counts[kind]]
+        return {
+            "full_syncs_per_minute": sum(self.full_syncs.values()) / minutes,
+            "desync_percent": 100 * self.num_desyncs / max(self.num_hashes, 1),
+            "action_latency_ms_p50": (_quantile(self.input_waits, 0.5) + _quantile(self.round_trips, 0.5)) * tick_ms,
+            "action_latency_ms_p95": (_quantile(self.input_waits, 0.95) + _quantile(self.round_trips, 0.95)) * tick_ms,
+            "state_message_bytes": sum(self.message_bytes[kind] for kind in states)
+            / max(sum(self.message_counts[kind] for kind in states), 1),
+            "bytes_per_tick": sum(self.message_bytes.values()) / max(self.num_ticks, 1),
+            "queue_depth_mean": float(np.mean(self.queue_depths)) if self.queue_depths else 0.0,
+            "queue_depth_max": max(self.queue_depths, default=0.0),
+            "state_gap_variation": float(gaps.std() / gaps.mean()) if len(gaps) else 0.0,
+        }
+
+
+def _quantile(series: deque[float], share: float) -> float:
+    return float(np.quantile(np.array(series), share)) if series else 0.0

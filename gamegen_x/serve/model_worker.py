@@ -1,0 +1,227 @@
+"""The process in which a model draws: requests come through a pipe, pictures go into shared memory.
+
+All rooms that wait are stepped as one batch. Torch is imported here, never where the sockets are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection as Pipe
+from multiprocessing.shared_memory import SharedMemory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gamegen_x.serve.children import end_with_parent
+
+if TYPE_CHECKING:
+    from gamegen_x.sampling.stream import Stream
+    from gamegen_x.sampling.stream_sampler import StreamSampler
+
+MAX_SEATS = 8
+GATHER_S = 0.002  # how long the first request of a batch waits for others
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What weights make in one step, and with which keys: read from their config, without torch."""
+
+    frames: int
+    height: int
+    width: int
+    keys: tuple[str, ...]
+    fps: float
+
+    @property
+    def room_bytes(self) -> int:
+        return MAX_SEATS * self.frames * self.height * self.width * 3
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    weights: str
+    device: str
+    threads: int
+    precision: str
+    num_steps: int | None  # null: what the weights were trained for
+    fewer_steps: int  # when rooms cannot keep up
+    undo_ticks: int = 0
+
+
+@dataclass(frozen=True)
+class Past:
+    """What a player has seen before: the model goes on from there."""
+
+    frames: Pixels  # t h w 3
+    keys: Pixels  # t k
+
+
+@dataclass(frozen=True)
+class DrawRequest:
+    """One step of one room. `newcomers` have a past that the model does not know yet; all others it remembers."""
+
+    number: int
+    region: int  # of the shared memory
+    session: int  # the seed of this world's noise
+    keys: Pixels  # seats f k
+    seats: tuple[int, ...]  # whose views are wanted
+    newcomers: Mapping[int, Past]
+    prompt: str
+    instruction: str
+    is_fresh: bool  # forget what was drawn before
+    is_hurried: bool
+
+
+@dataclass(frozen=True)
+class CloseRequest:
+    region: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    name: str
+    percent: int
+
+
+@dataclass(frozen=True)
+class Drawn:
+    number: int
+    milliseconds: float  # of the whole batch
+    num_rooms: int  # in it
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A request that the model could not follow; the room starts afresh."""
+
+    number: int
+    said: str
+
+
+def run(pipe: Pipe, memory: str, shape: Shape, settings: WorkerSettings) -> None:
+    """The life of the process: load, then draw until the pipe ends."""
+    end_with_parent()
+    pipe.send(Progress("importing torch", 10))
+    import torch
+
+    torch.set_num_threads(settings.threads)
+    pipe.send(Progress("loading the weights", 40))
+    sampler, few, many = _load(settings)
+    pipe.send(Progress("drawing a first picture", 70))
+    _warm_up(sampler, shape)
+    shared = SharedMemory(memory)
+    worker = Worker(sampler, few, many, np.ndarray((shared.size,), np.uint8, shared.buf), shape)
+    pipe.send(Progress("ready", 100))
+    try:
+        while True:
+            worker.draw(_requests(pipe, worker), pipe)
+    except EOFError:
+        return
+
+
+class Worker:
+    def __init__(
+        self, sampler: StreamSampler, few: Any, many: Any, memory: npt.NDArray[np.uint8], shape: Shape
+    ) -> None:
+        self.sampler, self.few, self.many, self.memory, self.shape = sampler, few, many, memory, shape
+        self.streams: dict[int, Stream] = {}
+        self._instructions: dict[int, str] = {}
+
+    def close(self, request: CloseRequest) -> None:
+        self.streams.pop(request.region, None)
+
+    def draw(self, requests: Sequence[DrawRequest], pipe: Pipe) -> None:
+        """Steps all rooms that asked, at once, and says of each that it is done."""
+        import time
+
+        import torch
+
+        started = time.monotonic()
+        ready = []
+        for request in requests:
+            try:
+                self._prepare(request)
+                ready.append(request)
+            except ValueError as mistake:
+                self.streams.pop(request.region, None)
+                pipe.send(Refusal(request.number, str(mistake)))
+        if not ready:
+            return
+        self.sampler.times = self.few if any(request.is_hurried for request in ready) else self.many
+        keys = [torch.from_numpy(request.keys).float() for request in ready]
+        made = self.sampler.step([self.streams[request.region] for request in ready], keys)
+        for request, frames in zip(ready, made, strict=True):
+            pictures = frames.permute(0, 1, 3, 4, 2).contiguous().cpu().numpy()
+            begin = request.region * self.shape.room_bytes
+            self.memory[begin : begin + pictures.nbytes] = pictures.reshape(-1)
+        milliseconds = (time.monotonic() - started) * 1000
+        for request in ready:
+            pipe.send(Drawn(request.number, milliseconds, len(ready)))
+
+    def _prepare(self, request: DrawRequest) -> None:
+        """Seats and unseats whom the room has seated and unseated, and passes on what was said."""
+        stream = self.streams.get(request.region)
+        if stream is None or request.is_fresh:
+            stream = self.sampler.start(request.prompt, request.session, 1)
+            self.sampler.leave(stream, 0)
+            self.streams[request.region] = stream
+            self._instructions[request.region] = ""
+        if request.instruction != self._instructions[request.region]:
+            self.sampler.instruct(stream, request.instruction)
+            self._instructions[request.region] = request.instruction
+        for slot in set(stream.slots) - set(request.seats):
+            self.sampler.leave(stream, slot)
+        for slot in sorted(set(request.seats)):
+            past = request.newcomers.get(slot)
+            if past is not None and slot in stream.slots:
+                self.sampler.leave(stream, slot)
+            if slot not in stream.slots:
+                self._join(stream, slot, past)
+
+    def _join(self, stream: Stream, slot: int, past: Past | None) -> None:
+        import torch
+
+        from gamegen_x.sampling.video_file import from_pixels
+
+        if past is None:
+            raise ValueError(f"the model does not know what seat {slot} has seen")
+        frames = from_pixels(torch.from_numpy(past.frames.copy()))
+        self.sampler.join(stream, slot, frames, torch.from_numpy(past.keys.copy()).float())
+
+
+def _load(settings: WorkerSettings) -> tuple[StreamSampler, Any, Any]:
+    from gamegen_x.diffusion.solvers import solver_times
+    from gamegen_x.sampling.networks import Networks
+    from gamegen_x.sampling.stream_sampler import StreamSampler
+
+    networks = Networks.load(settings.weights, settings.device)
+    habits = dict(networks.sampler)
+    if settings.num_steps is not None:
+        habits["num_steps"] = settings.num_steps
+    sampler = StreamSampler(
+        networks, **habits, num_slots=MAX_SEATS, undo_ticks=settings.undo_ticks, precision=settings.precision
+    )
+    few = solver_times(min(settings.fewer_steps, habits["num_steps"]), habits["shift"])
+    return sampler, few, sampler.times
+
+
+def _warm_up(sampler: StreamSampler, shape: Shape) -> None:
+    import torch
+
+    stream = sampler.start("", 0, 1)
+    sampler.step([stream], [torch.zeros(MAX_SEATS, shape.frames, len(shape.keys))])
+
+
+def _requests(pipe: Pipe, worker: Worker) -> list[DrawRequest]:
+    """The next request, with those that come at almost the same time. Raises EOFError when the server has gone."""
+    found: list[DrawRequest] = []
+    while not found or pipe.poll(GATHER_S):
+        request = pipe.recv()
+        if isinstance(request, CloseRequest):
+            worker.close(request)
+        else:
+            found.append(request)
+    return found

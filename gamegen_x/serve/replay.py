@@ -1,0 +1,210 @@
+"""Plays sessions again: `python -m gamegen_x.serve.replay log=outputs/sessions output=data/mine/traces/train`.
+
+Every state is compared with the hash that was logged; what comes out is a Trace, videos included, as
+`data_pipeline pipeline=multiplayer_traces` takes it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import simplejpeg
+from omegaconf import DictConfig, OmegaConf
+
+from gamegen_x.config import build, entry_point, to_dict
+from gamegen_x.games.door import Frame as Picture
+from gamegen_x.games.record import SeatVideo, VideoSettings
+from gamegen_x.games.snowglobe import Snowglobe
+from gamegen_x.schema.files import sync_folder
+from gamegen_x.schema.trace import TextEvent, Trace
+from gamegen_x.serve.delta import StateCodec
+from gamegen_x.serve.played_world import TruthWorld
+from gamegen_x.serve.session_log import SUFFIX, Session, read_session
+from gamegen_x.world.snapshot import read_keyframe
+from gamegen_x.world.state import WorldState
+
+TRUTH, SHOWN = "truth", "shown"
+_OF_PLAYERS = ("pose", "airborne", "carrying", "terrain")  # arrays of facts_now with a row a player
+_OF_PAIRS = ("visible", "screen_xy", "near")
+
+
+@dataclass(frozen=True)
+class PlayedTick:
+    """One tick of a replay: the state after it, and the keys `[p k]` that led to it."""
+
+    tick: int
+    state: WorldState
+    keys: npt.NDArray[np.uint8]
+
+
+def world_of(session: Session) -> TruthWorld:
+    """The world of a log, built as the server built it."""
+    node = OmegaConf.create(session.header.game)
+    assert isinstance(node, DictConfig)
+    game: Snowglobe = build(node)
+    return TruthWorld(game, session.header.seed)
+
+
+def replayed(session: Session, world: TruthWorld) -> Iterator[PlayedTick]:
+    """The session again, from its keys and sentences. Raises ValueError at the first state that is another one."""
+    codec = StateCodec.of_state(world.start())
+    state: WorldState = read_keyframe(session.header.start, world.start())
+    for record in session.ticks:
+        for _, text in record.texts:
+            state = world.told(state, text)
+        bits = np.array(record.keys, np.uint16)[:, None] >> np.arange(world.keys.num_keys, dtype=np.uint16)
+        keys = (bits & 1).astype(np.uint8)
+        state = world.advanced(state, keys)
+        found = codec.pack(record.tick, state).hash
+        if found != record.hash:
+            raise ValueError(
+                f"tick {record.tick} has the hash {found:08x}, the log says {record.hash:08x}: it was played by "
+                "another version of the game"
+            )
+        yield PlayedTick(record.tick, state, keys)
+
+
+def replay(path: Path, output: Path, pictures: str, video: VideoSettings) -> dict[str, Any]:
+    """Replays one log into `output/<its name>`, which appears only when it is whole; tells what it found."""
+    started = time.monotonic()
+    session = read_session(path)
+    seats = sorted({record.seat for record in session.seats})
+    ticks = _span(session, seats, pictures)
+    if not seats or not ticks:
+        raise ValueError(f"{path} holds nothing that anybody saw; pictures=truth draws what was true")
+    folder = output / path.stem
+    if folder.exists():
+        raise FileExistsError(f"{folder} is there already; name another output, or remove it")
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        trace = _written(session, partial, seats, ticks, pictures, video)
+        os.replace(partial, folder)
+        sync_folder(output)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return {
+        "session": path.name,
+        "output": str(folder),
+        "ticks": len(session.ticks),
+        "frames": trace.num_frames,
+        "players": trace.num_players,
+        "states_equal": True,
+        "torn_bytes": session.torn_bytes,
+        "seconds_total": round(time.monotonic() - started, 2),
+    }
+
+
+def _written(
+    session: Session, folder: Path, seats: Sequence[int], ticks: range, pictures: str, video: VideoSettings
+) -> Trace:
+    world = world_of(session)
+    game = world.game
+    rows: list[npt.NDArray[np.uint8]] = []
+    facts: list[dict[str, npt.NDArray[Any]]] = []
+    with ExitStack() as stack:
+        videos = []
+        for place in range(len(seats)):
+            videos.append(SeatVideo(folder / f"seat-{place}.mp4", game.height, game.width, game.fps, video))
+            stack.callback(videos[-1].close)
+        last: dict[int, Picture] = {}
+        for played in replayed(session, world):
+            if played.tick not in ticks:
+                continue
+            game.state = played.state
+            facts.append({name: _of_seats(name, array, seats) for name, array in game.facts_now().items()})
+            rows.append(played.keys[seats])
+            views = world.draw([played.state], played.keys[None])[0] if pictures == TRUTH else None
+            for place, seat in enumerate(seats):
+                last[seat] = views[seat] if views is not None else _shown(session, played.tick, seat, last)
+                videos[place].write(last[seat])
+        for finished in videos:
+            finished.finish()
+    trace = Trace(
+        folder=folder,
+        game=str(game.metadata["name"]),
+        seed=session.header.seed,
+        fps=session.header.fps,
+        action_space=world.keys,
+        players=tuple(_player(session, seat) for seat in seats),
+        actions=np.stack(rows),
+        state={name: np.stack([each[name] for each in facts]) for name in facts[0]},
+        text_events=tuple(
+            TextEvent(record.tick - ticks.start, seats.index(seat), text)
+            for record in session.ticks
+            for seat, text in record.texts
+            if record.tick in ticks and seat in seats
+        ),
+        camera=game.camera,
+        licence=game.licence,
+        attribution=game.attribution,
+        facts=game.facts,
+        outcome={**game.outcome(), "pictures": session.header.weights if pictures == SHOWN else TRUTH},
+    )
+    trace.save()
+    return trace
+
+
+def _span(session: Session, seats: Sequence[int], pictures: str) -> range:
+    """The ticks of the trace: all, or those of which everybody has seen a picture."""
+    first = session.header.first_tick
+    everything = range(first, first + len(session.ticks))
+    if pictures == TRUTH:
+        return everything
+    seen = [[tick for tick, each in session.pictures if each == seat] for seat in seats]
+    if not seen or not all(seen):
+        return range(0)
+    return range(max(min(ticks) for ticks in seen), min(max(max(ticks) for ticks in seen) + 1, everything.stop))
+
+
+def _shown(session: Session, tick: int, seat: int, last: dict[int, Picture]) -> Picture:
+    """What a player saw at a tick: where nothing new was drawn, what they saw before."""
+    jpeg = session.pictures.get((tick, seat))
+    return last[seat] if jpeg is None else simplejpeg.decode_jpeg(jpeg, colorspace="RGB")
+
+
+def _player(session: Session, seat: int) -> str:
+    """Who played a seat for longest."""
+    end = session.header.first_tick + len(session.ticks)
+    records = [record for record in session.seats if record.seat == seat]
+    stops = [record.tick for record in records[1:]] + [end]
+    stays: dict[str, int] = {}
+    for record, stop in zip(records, stops, strict=True):
+        stays[record.player] = stays.get(record.player, 0) + stop - record.tick
+    return max(stays, key=lambda player: stays[player])
+
+
+def _of_seats(name: str, array: npt.NDArray[Any], seats: Sequence[int]) -> npt.NDArray[Any]:
+    if name in _OF_PLAYERS:
+        return array[list(seats)]
+    return array[np.ix_(seats, seats)] if name in _OF_PAIRS else array
+
+
+@entry_point("replay")
+def main(cfg: DictConfig) -> None:
+    if cfg.pictures not in (TRUTH, SHOWN):
+        raise ValueError(f"pictures is {TRUTH!r} or {SHOWN!r}, got {cfg.pictures!r}")
+    logs = sorted(Path(cfg.log).glob(f"*{SUFFIX}")) if Path(cfg.log).is_dir() else [Path(cfg.log)]
+    if not logs:
+        raise FileNotFoundError(f"no {SUFFIX} files in {cfg.log}; the server writes them to its `recording.folder`")
+    video = VideoSettings(**to_dict(cfg.video))
+    found = [replay(path, Path(cfg.output), cfg.pictures, video) for path in logs]
+    for each in found[:-1]:
+        print(json.dumps(each))
+    print(json.dumps({**found[-1], "sessions": len(found)}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+// What is held: keyboard, touch and gamepad as one set of the world's keys. The key map is the player's to change.
+
+const DEFAULTS = {
+  w: ["KeyW", "ArrowUp"],
+  a: ["KeyA", "ArrowLeft"],
+  s: ["KeyS", "ArrowDown"],
+  d: ["KeyD", "ArrowRight"],
+  left: ["ArrowLeft"],
+  right: ["ArrowRight"],
+  space: ["Space"],
+  e: ["KeyE"],
+  q: ["KeyQ"],
+};
+const STICK = 0.4; // how far a stick is pushed before it counts
+const BUTTONS = { 0: "space", 1: "e", 2: "e", 3: "q", 4: "q", 5: "q", 12: "w", 13: "s", 14: "a", 15: "d" };
+const STORED = "ggx.keymap";
+
+export class KeyMap {
+  /** `storage` keeps what the player changed. */
+  constructor(keys, storage) {
+    this.keys = keys;
+    this.storage = storage;
+    let changed = {};
+    try {
+      changed = JSON.parse(storage.getItem(STORED) ?? "{}");
+    } catch {
+      changed = {}; // somebody else's, or half of one: the defaults will do
+    }
+    this.codes = Object.fromEntries(keys.map((key) => [key, changed[key] ?? DEFAULTS[key] ?? [codeOf(key)]]));
+  }
+
+  /** The world's key for a key of the keyboard; undefined where it has none. */
+  keyOf(code) {
+    return this.keys.find((key) => this.codes[key].includes(code));
+  }
+
+  /** Gives a key of the keyboard to a key of the world, and takes it from any other. */
+  assign(key, code) {
+    for (const other of this.keys) this.codes[other] = this.codes[other].filter((each) => each !== code);
+    this.codes[key] = [code];
+    this.storage.setItem(STORED, JSON.stringify(this.codes));
+  }
+
+  reset() {
+    this.storage.removeItem(STORED);
+    this.codes = Object.fromEntries(this.keys.map((key) => [key, DEFAULTS[key] ?? [codeOf(key)]]));
+  }
+}
+
+export class HeldKeys {
+  constructor(map) {
+    this.map = map;
+    this.sources = new Map(); // key -> what holds it down
+    this.tapped = 0;
+  }
+
+  press(key, source) {
+    if (!this.sources.has(key)) this.sources.set(key, new Set());
+    this.sources.get(key).add(source);
+    this.tapped |= this.bit(key);
+  }
+
+  release(key, source) {
+    this.sources.get(key)?.delete(source);
+  }
+
+  /** The window lost sight of the keyboard: nothing is held any more. */
+  releaseAll() {
+    this.sources.clear();
+  }
+
+  isHeld(key) {
+    return (this.sources.get(key)?.size ?? 0) > 0;
+  }
+
+  /** The keys held now as bits, with those that went down and up since the last call. */
+  take() {
+    let bits = this.tapped;
+    this.tapped = 0;
+    for (const key of this.map.keys) if (this.isHeld(key)) bits |= this.bit(key);
+    return bits;
+  }
+
+  /** Reads a gamepad's sticks and buttons. */
+  readGamepad(pad) {
+    const wanted = new Set();
+    for (const [button, key] of Object.entries(BUTTONS)) if (pad.buttons[button]?.pressed) wanted.add(key);
+    const [x = 0, y = 0, turn = 0] = pad.axes;
+    if (x < -STICK) wanted.add("a");
+    if (x > STICK) wanted.add("d");
+    if (y < -STICK) wanted.add("w");
+    if (y > STICK) wanted.add("s");
+    if (Math.abs(turn) > STICK) wanted.add("q");
+    const source = `pad ${pad.index}`;
+    for (const key of this.map.keys) {
+      if (wanted.has(key) && !this.sources.get(key)?.has(source)) this.press(key, source);
+      else if (!wanted.has(key)) this.release(key, source);
+    }
+  }
+
+  bit(key) {
+    const place = this.map.keys.indexOf(key);
+    return place < 0 ? 0 : 1 << place;
+  }
+}
+
+/** How a key of the keyboard is called on a button. */
+export function labelOf(code) {
+  const arrows = { ArrowUp: "↑", ArrowLeft: "←", ArrowDown: "↓", ArrowRight: "→", Space: "space" };
+  return arrows[code] ?? code.replace(/^(Key|Digit)/, "").toLowerCase();
+}
+
+function codeOf(key) {
+  return key.length === 1 ? `Key${key.toUpperCase()}` : key;
+}

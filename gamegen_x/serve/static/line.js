@@ -1,0 +1,85 @@
+// The line to the server: a WebSocket that comes back by itself, with the same seat, for as long as the page is open.
+
+import { SlowLine } from "./net_sim.js";
+import { PROTOCOL } from "./wire.js";
+
+const STEP_MS = 16;
+const WAIT_MS = [250, 500, 1000, 2000, 4000];
+const FINAL = new Set(["unknown_protocol", "unauthorized", "replaced", "flooding", "too_much_malformed"]);
+
+export class Line {
+  /** `prepare` opens the room where the server does not have it; `held` gives the keys that are down, as bits. */
+  constructor(session, { url, prepare, held, profile = null, tell = () => {} }) {
+    Object.assign(this, { session, url, prepare, held, profile, tell });
+    this.numTries = 0;
+    this.bytesIn = 0;
+    this.bytesOut = 0;
+    this.isOver = false;
+    this.timer = setInterval(() => this.step(), STEP_MS);
+  }
+
+  async open() {
+    try {
+      await this.prepare();
+    } catch (mistake) {
+      this.tell("waiting", mistake.message);
+      this.again(mistake.status === 422);
+      return;
+    }
+    if (this.isOver) return;
+    const socket = new WebSocket(this.url, PROTOCOL);
+    const isMine = () => this.socket === socket;
+    socket.binaryType = "arraybuffer";
+    this.socket = socket;
+    this.down = new SlowLine(this.profile, (data) => isMine() && this.session.receive(data, performance.now()));
+    this.up = new SlowLine(this.profile, (data) => {
+      if (isMine() && socket.readyState === WebSocket.OPEN) socket.send(data);
+    });
+    socket.onopen = () => isMine() && this.session.connect(performance.now());
+    socket.onmessage = ({ data }) => {
+      this.bytesIn += data.byteLength;
+      this.down.send(data);
+    };
+    socket.onclose = ({ code, reason }) => isMine() && this.closed(code, reason);
+  }
+
+  close() {
+    this.isOver = true;
+    clearInterval(this.timer);
+    if (this.socket?.readyState === WebSocket.OPEN) {
+      this.session.leave();
+      this.session.take().forEach((data) => this.socket.send(data));
+      this.socket.close();
+    }
+  }
+
+  step() {
+    if (this.socket?.readyState !== WebSocket.OPEN) return;
+    this.session.step(performance.now(), this.held());
+    for (const data of this.session.take()) {
+      this.bytesOut += data.byteLength;
+      this.up.send(data);
+    }
+    if (this.session.welcome !== null) this.numTries = 0;
+    if (this.session.isLost) {
+      const socket = this.socket;
+      this.closed(4000, this.session.lastError ?? "");
+      socket.close();
+    }
+  }
+
+  closed(code, reason) {
+    if (this.isOver) return;
+    this.socket = null;
+    const isFinal = FINAL.has(reason);
+    this.tell(isFinal ? "over" : "waiting", reason || `the connection was lost (${code})`);
+    this.again(isFinal);
+  }
+
+  again(isFinal) {
+    if (isFinal || this.isOver) return;
+    const wait = WAIT_MS[Math.min(this.numTries, WAIT_MS.length - 1)];
+    this.numTries += 1;
+    setTimeout(() => !this.isOver && this.open(), wait);
+  }
+}

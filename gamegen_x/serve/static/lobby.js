@@ -1,0 +1,126 @@
+// Before anybody plays: which room, which world, and clips made to order.
+
+import { nameOf } from "./words.js";
+
+const $ = (id) => document.getElementById(id);
+const POLL_MS = 3000;
+const LOOKS = { overhead: "from above", third_person: "over the shoulder", first_person: "through your eyes", shared_screen: "one screen for all" };
+export const WORLDS = { truth: "the game's own picture", model: "generated" };
+
+export async function ask(url, body) {
+  const options = body === undefined ? {} : { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
+  const response = await fetch(url, options);
+  const answer = await response.json().catch(() => ({}));
+  if (!response.ok) throw Object.assign(new Error(explained(answer.detail, response.status)), { status: response.status });
+  return answer;
+}
+
+function explained(detail, status) {
+  if (Array.isArray(detail)) return detail.map((each) => `${each.loc[each.loc.length - 1]}: ${each.msg}`).join("; ");
+  return detail ?? `the server answered ${status}`;
+}
+
+export function showLobby(facts) {
+  $("lobby").hidden = false;
+  const isModel = facts.worlds.includes("model");
+  $("lead").textContent = isModel
+    ? `A planet whose pictures a neural network (${facts.weights}) makes while you play. Its truth is kept by a game, so that everybody stays in the same world. Players are not yet in each other's generated pictures; the arrows and the ghost view show where they are.`
+    : "A small planet, drawn by the game that the models learn from. Walk, roll snow, throw it at your friends, and tell the weather what to do.";
+  fill($("new-room").elements.world, facts.worlds.map((world) => [world, `${WORLDS[world]}`]));
+  fill($("new-room").elements.camera, facts.cameras.map((camera) => [camera, LOOKS[camera] ?? camera]));
+  const showPrompt = () => ($("prompt-row").hidden = $("new-room").elements.world.value !== "model");
+  $("new-room").elements.world.addEventListener("change", showPrompt);
+  showPrompt();
+  $("new-room").addEventListener("submit", openRoom);
+  $("order").addEventListener("submit", order);
+  $("order-hint").textContent = `${facts.weights} draws it from your words and keys, as fast as this server's machine allows.`;
+  showRooms();
+  setInterval(showRooms, POLL_MS);
+}
+
+export function fill(select, options) {
+  select.replaceChildren(...options.map(([value, text]) => Object.assign(document.createElement("option"), { value, textContent: text })));
+}
+
+async function openRoom(event) {
+  event.preventDefault();
+  const { name, world, camera, num_players: seats, seed, prompt } = event.target.elements;
+  const wish = { name: name.value.trim(), world: world.value, camera: camera.value, num_players: Number(seats.value) };
+  if (world.value === "model" && prompt.value.trim()) wish.prompt = prompt.value.trim();
+  if (seed.value !== "") wish.seed = Number(seed.value);
+  else wish.seed = Math.floor(Math.random() * 2 ** 31);
+  try {
+    const room = await ask("rooms", wish);
+    location.search = new URLSearchParams({ ...kept(), room: room.name }).toString();
+  } catch (mistake) {
+    tell($("form-said"), mistake.message, true);
+  }
+}
+
+function kept() {
+  const sim = new URLSearchParams(location.search).get("sim");
+  return sim === null ? {} : { sim };
+}
+
+async function showRooms() {
+  if (document.hidden) return;
+  let status;
+  try {
+    status = await ask("status");
+  } catch {
+    $("rooms").replaceChildren(line("The server does not answer. Trying again …"));
+    return;
+  }
+  if (!status.ready) {
+    $("rooms").replaceChildren(line(`Warming up: ${status.stage}, ${status.percent} %`));
+    return;
+  }
+  const rooms = status.rooms.sort((a, b) => b.here.length - a.here.length);
+  $("rooms").replaceChildren(...(rooms.length ? rooms.map(roomLine) : [line("Nobody plays yet. Be the first.")]));
+}
+
+function line(text) {
+  return Object.assign(document.createElement("li"), { className: "empty", textContent: text });
+}
+
+function roomLine(room) {
+  const link = Object.assign(document.createElement("a"), { href: `?${new URLSearchParams({ ...kept(), room: room.name })}` });
+  const name = Object.assign(document.createElement("strong"), { textContent: room.name });
+  const tag = Object.assign(document.createElement("span"), { className: "tag", textContent: WORLDS[room.world] });
+  const count = Object.assign(document.createElement("span"), { className: "count", textContent: `${room.here.length} of ${room.seats}` });
+  link.title = room.here.length ? `${room.here.map(nameOf).join(", ")} ${room.here.length > 1 ? "are" : "is"} here` : "Nobody is here";
+  link.append(name, tag, count);
+  const item = document.createElement("li");
+  item.append(link);
+  return item;
+}
+
+async function order(event) {
+  event.preventDefault();
+  const { prompt, keys, num_frames: frames, instruction } = event.target.elements;
+  const progress = $("order-progress");
+  try {
+    let job = await ask("generate", { prompt: prompt.value, keys: keys.value, num_frames: Number(frames.value), instruction: instruction.value, instruction_frame: Math.floor(Number(frames.value) / 8) * 4, seed: Math.floor(Math.random() * 2 ** 31) });
+    progress.hidden = false;
+    while (job.stage === "waiting" || job.stage === "running") {
+      tell($("order-said"), job.stage === "waiting" ? "Waiting for its turn …" : `Drawing, ${Math.round(job.percent)} %`);
+      progress.value = job.percent;
+      await new Promise((done) => setTimeout(done, 700));
+      job = await ask(job.url.slice(1));
+    }
+    if (job.stage !== "done") throw new Error(job.said);
+    tell($("order-said"), "Done.");
+    const item = document.createElement("li");
+    item.append(Object.assign(document.createElement("video"), { src: job.video.slice(1), controls: true, loop: true, autoplay: true, muted: true }));
+    item.append(Object.assign(document.createElement("p"), { className: "hint", textContent: prompt.value }));
+    $("clips").prepend(item);
+  } catch (mistake) {
+    tell($("order-said"), mistake.message, true);
+  }
+  progress.hidden = true;
+}
+
+export function tell(element, text, isBad = false) {
+  element.textContent = text;
+  element.classList.toggle("bad", isBad);
+}

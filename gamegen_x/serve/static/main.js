@@ -1,0 +1,408 @@
+// The page: joins what the other modules do, and nothing else.
+
+import { figureLines, paintFigures } from "./figures.js";
+import { HeldKeys, KeyMap, labelOf } from "./keys.js";
+import { Line } from "./line.js";
+import { WORLDS, ask, fill, showLobby, tell } from "./lobby.js";
+import { PROFILES, profileOf } from "./net_sim.js";
+import { download, savePicture, startFilm } from "./recording.js";
+import { Session } from "./session.js";
+import { View, shiftOf } from "./view.js";
+import { DOES, nameOf, sentenceOf, troubleOf } from "./words.js";
+
+const $ = (id) => document.getElementById(id);
+const query = new URLSearchParams(location.search);
+const MOST_HISTORY = 500;
+
+start().catch((mistake) => {
+  $("fatal").hidden = false;
+  $("fatal").textContent = `The page could not start: ${mistake.message}. Is the server running? Reload to try again.`;
+});
+
+async function start() {
+  const facts = await ask("page.json");
+  $("sentences").replaceChildren(...facts.sentences.map((value) => Object.assign(document.createElement("option"), { value })));
+  if (query.has("room")) await play(facts, query.get("room"));
+  else showLobby(facts);
+}
+
+async function play(facts, room) {
+  $("play").hidden = false;
+  document.querySelectorAll("[data-play]").forEach((each) => (each.hidden = false));
+  document.title = `${room} · GameGen-X`;
+  $("room-name").textContent = room;
+  const isCalm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  const view = new View($("view"), $("marks"), { isCalm });
+  const page = { facts, room, view, here: new Set(), colours: facts.player_colours, history: [], status: null, world: facts.worlds[0], step: "full", film: null };
+  const role = query.get("role") === "spectator" ? "spectator" : "player";
+  page.session = new Session({ room, role, token: identity(), hear: (kind, message) => hear(page, kind, message) });
+  page.session.resume = sessionStorage.getItem(seatKey(page)) ?? ""; // of this tab, before it was loaded again
+  page.line = new Line(page.session, {
+    url: socketUrl(query.get("quality") ?? ""),
+    prepare: () => prepare(page),
+    held: () => heldBits(page),
+    profile: profileOf(location.search),
+    tell: (state, said) => showTrouble(page, state, said),
+  });
+  addSettings(page);
+  addButtons(page);
+  page.line.open();
+  requestAnimationFrame((now) => turn(page, now));
+  setInterval(() => lookAtStatus(page), 2000);
+  window.ggx = page; // for those who look behind the page, and for its tests
+}
+
+function socketUrl(quality) {
+  const url = new URL("ws", location.href);
+  url.protocol = url.protocol.replace("http", "ws");
+  url.search = quality ? new URLSearchParams({ quality }) : "";
+  return url.href;
+}
+
+/** Opens the room where it is not there; waits for a server that warms up, and says how far it is. */
+async function prepare(page) {
+  const ready = await fetch("readyz").then((answer) => answer.json());
+  if (!ready.ready) throw new Error(`the server is warming up: ${ready.stage}, ${ready.percent} %`);
+  const found = await ask("rooms", { name: page.room });
+  Object.assign(page, { world: found.world, camera: found.camera });
+  $("room-kind").textContent = WORLDS[found.world];
+  $("ghost-row").hidden = found.world !== "model";
+}
+
+/** Who this browser is: a number of its own, of which recordings keep a keyed hash. */
+function identity() {
+  let token = localStorage.getItem("ggx.token");
+  if (token === null) {
+    token = [...crypto.getRandomValues(new Uint8Array(16))].map((each) => each.toString(16).padStart(2, "0")).join("");
+    localStorage.setItem("ggx.token", token);
+  }
+  return token;
+}
+
+function seatKey(page) {
+  return `ggx.seat.${page.room}`;
+}
+
+// What the server says ------------------------------------------------------------------------------------------------
+
+function hear(page, kind, message) {
+  if (kind === "welcome") welcome(page, message);
+  else if (kind === "frame") page.view.take(message, page.session.welcome.fps, (frame) => page.session.shown(frame.seq));
+  else if (kind === "event") happened(page, message);
+  else if (kind === "quality") page.step = message.name;
+  else if (kind === "error") {
+    page.session.lastError = message.code;
+    if (message.code === "text_not_understood") tell($("say-said"), message.message.split(";")[0], true);
+    else if (message.code === "rate_limited") tell($("say-said"), "One sentence after the other.", true);
+  }
+}
+
+function welcome(page, message) {
+  page.here = new Set(message.here);
+  page.session.lastError = "";
+  sessionStorage.setItem(seatKey(page), message.resume);
+  if (message.role === "player") page.here.add(message.seat);
+  if (page.keyMap === undefined) {
+    page.keyMap = new KeyMap(message.keys, localStorage);
+    page.held = new HeldKeys(page.keyMap);
+    addKeys(page);
+  }
+  page.view.newestSeq = 0; // another game loop may count anew
+  $("trouble").hidden = true;
+  tell($("say-said"), "");
+  $("say").hidden = message.role !== "player";
+  $("keys").hidden = message.role !== "player";
+  showHere(page);
+  remember(page, message.role === "player" ? `You are ${nameOf(message.seat)}` : "You are watching");
+}
+
+function happened(page, event) {
+  if (event.kind === "joined" || event.kind === "back") page.here.add(event.subject);
+  if (event.kind === "left" || event.kind === "away") page.here.delete(event.subject);
+  if (event.kind === "quality") page.step = event.text;
+  showHere(page);
+  const sentence = sentenceOf(event, page.here);
+  if (sentence) remember(page, sentence, event);
+}
+
+function remember(page, sentence, event = null) {
+  page.history.push({ time: new Date().toISOString(), sentence, ...(event && { kind: event.kind, tick: event.tick, subject: event.subject }) });
+  if (page.history.length > MOST_HISTORY) page.history.shift();
+  const item = document.createElement("li");
+  item.append(Object.assign(document.createElement("time"), { textContent: new Date().toTimeString().slice(0, 5) }), sentence);
+  $("history").prepend(item);
+  while ($("history").children.length > MOST_HISTORY) $("history").lastChild.remove();
+  $("caption").replaceChildren(Object.assign(document.createElement("span"), { textContent: sentence }));
+  $("caption").classList.add("shown");
+  clearTimeout(page.captionTimer);
+  page.captionTimer = setTimeout(() => $("caption").classList.remove("shown"), 3500);
+}
+
+function showHere(page) {
+  const seats = page.status?.seats ?? Math.max(...page.here, 0) + 1;
+  const lines = Array.from({ length: seats }, (_, seat) => {
+    const item = document.createElement("li");
+    const isHere = page.here.has(seat);
+    item.className = isHere ? "" : "free";
+    const dot = Object.assign(document.createElement("span"), { className: "dot" });
+    dot.style.setProperty("background", page.colours[seat]);
+    const note = seat === page.session.seat && isHere ? "you" : isHere ? "" : page.status?.away.includes(seat) ? "away" : "free";
+    item.append(dot, nameOf(seat), Object.assign(document.createElement("span"), { className: "note", textContent: note }));
+    return item;
+  });
+  if (page.status?.spectators) lines.push(Object.assign(document.createElement("li"), { textContent: `${page.status.spectators} watching` }));
+  $("here").replaceChildren(...lines);
+}
+
+function showTrouble(page, state, said) {
+  $("trouble").hidden = false;
+  $("trouble-said").textContent = troubleOf(said);
+  $("watch").hidden = said !== "room_full";
+  document.querySelector(".spinner").hidden = state === "over";
+  page.held?.releaseAll();
+}
+
+async function lookAtStatus(page) {
+  if (document.hidden) return;
+  try {
+    const status = await ask("status");
+    page.status = status.rooms.find((each) => each.name === page.room) ?? null;
+  } catch {
+    return; // the line says so already
+  }
+  if (page.status?.is_waiting && page.session.welcome) {
+    showTrouble(page, "waiting", "the model is starting again, the world waits");
+    page.isWaiting = true;
+  } else if (page.isWaiting && page.session.welcome) {
+    page.isWaiting = false;
+    $("trouble").hidden = true;
+  }
+  showHere(page);
+}
+
+// Every turn ----------------------------------------------------------------------------------------------------------
+
+function turn(page, now) {
+  const { session, view } = page;
+  view.draw(now, anticipated(page));
+  if (page.held) showKeys(page);
+  if ($("show-marks").checked && page.camera === "overhead" && session.welcome) {
+    view.paintMarks(session.state(), session.seat, [...page.here], page.colours, 0.3);
+  } else if (view.marks.width) view.marks.width = 0;
+  if (!$("figures").hidden && now - (page.figuresAt ?? 0) > 250) showFigures(page, now);
+  requestAnimationFrame((next) => turn(page, next));
+}
+
+function anticipated(page) {
+  const moves = page.facts.anticipate[page.camera];
+  if (!moves || !$("anticipate").checked || page.session.welcome === null) return [0, 0];
+  return shiftOf(page.session.keysAfter(page.view.tick), page.keyMap.keys, moves, page.view.canvas.width / 64);
+}
+
+function heldBits(page) {
+  if (!page.held) return 0;
+  for (const pad of navigator.getGamepads?.() ?? []) if (pad) page.held.readGamepad(pad);
+  return page.held.take();
+}
+
+function showFigures(page, now) {
+  const { session, view, line } = page;
+  const seconds = (now - (page.figuresAt ?? now - 250)) / 1000;
+  const kbps = (line.bytesIn - (page.bytesBefore ?? 0)) / 1000 / seconds;
+  page.kbps = page.kbps === undefined ? kbps : 0.8 * page.kbps + 0.2 * kbps;
+  page.figuresAt = now;
+  page.bytesBefore = line.bytesIn;
+  const offset = session.estimate?.serverOffset() ?? null;
+  page.figures = {
+    fps: view.framesPerSecond(now),
+    targetFps: session.welcome?.fps ?? 24,
+    roundTripMs: session.estimate?.roundTripMs() ?? 0,
+    ageMs: offset === null ? 0 : Math.max(0, now + offset - view.stats.generatedAt),
+    serverMs: page.status?.block_ms.p50 ?? 0,
+    kbps: page.kbps,
+    delayTicks: session.delay,
+    desyncs: session.numDesyncs,
+    skipped: page.status?.skipped_ticks ?? 0,
+    tick: session.newest?.tick ?? -1,
+    step: page.step,
+    sim: query.get("sim"),
+  };
+  paintFigures($("figures"), figureLines(page.figures));
+}
+
+// What the player does ------------------------------------------------------------------------------------------------
+
+function addKeys(page) {
+  const buttons = page.keyMap.keys.map((key) => {
+    const button = Object.assign(document.createElement("button"), { type: "button", className: "key" });
+    button.dataset.key = key;
+    button.addEventListener("pointerdown", (event) => {
+      event.preventDefault();
+      button.setPointerCapture(event.pointerId);
+      page.held.press(key, `touch ${event.pointerId}`);
+    });
+    for (const end of ["pointerup", "pointercancel", "lostpointercapture"]) {
+      button.addEventListener(end, (event) => page.held.release(key, `touch ${event.pointerId}`));
+    }
+    button.addEventListener("keydown", (event) => event.code === "Enter" && page.held.press(key, "enter"));
+    button.addEventListener("keyup", (event) => event.code === "Enter" && page.held.release(key, "enter"));
+    button.addEventListener("blur", () => page.held.release(key, "enter"));
+    return button;
+  });
+  $("keys").replaceChildren(...buttons);
+  labelKeys(page);
+  addEventListener("keydown", (event) => onKey(page, event, true));
+  addEventListener("keyup", (event) => onKey(page, event, false));
+  addEventListener("blur", () => page.held.releaseAll());
+  document.addEventListener("visibilitychange", () => document.hidden && page.held.releaseAll());
+}
+
+function labelKeys(page) {
+  for (const button of $("keys").children) {
+    const codes = page.keyMap.codes[button.dataset.key];
+    const does = DOES[button.dataset.key] ?? "";
+    button.replaceChildren(codes.length ? labelOf(codes[0]) : button.dataset.key, Object.assign(document.createElement("small"), { textContent: does }));
+    button.setAttribute("aria-label", `${does || button.dataset.key}, on ${codes.map(labelOf).join(" or ") || "no key"}`);
+  }
+}
+
+function onKey(page, event, isDown) {
+  if (event.code === "F3") {
+    event.preventDefault();
+    if (isDown && !event.repeat) toggleFigures();
+    return;
+  }
+  const isTyping = event.target.matches?.("input, textarea, select");
+  if (isTyping) {
+    if (event.code === "Escape") event.target.blur();
+    return;
+  }
+  if (isDown && event.code === "Enter" && !event.target.matches?.("button, a")) {
+    event.preventDefault();
+    $("sentence").focus();
+    return;
+  }
+  const key = page.keyMap.keyOf(event.code);
+  if (key === undefined || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.code === "Space" && event.target.matches?.("button, a")) event.target.blur();
+  event.preventDefault();
+  if (isDown && !event.repeat) page.held.press(key, "keyboard");
+  if (!isDown) page.held.release(key, "keyboard");
+}
+
+function showKeys(page) {
+  for (const button of $("keys").children) button.classList.toggle("held", page.held.isHeld(button.dataset.key));
+}
+
+function toggleFigures() {
+  $("figures").hidden = !$("figures").hidden;
+  $("show-figures").setAttribute("aria-pressed", String(!$("figures").hidden));
+}
+
+function addButtons(page) {
+  $("invite").addEventListener("click", () => invite(page));
+  $("show-figures").addEventListener("click", toggleFigures);
+  $("show-settings").addEventListener("click", () => {
+    $("settings").hidden = !$("settings").hidden;
+    $("show-settings").setAttribute("aria-expanded", String(!$("settings").hidden));
+    if (!$("settings").hidden) addKeyMap(page);
+  });
+  $("leave").addEventListener("click", () => {
+    page.line.close();
+    sessionStorage.removeItem(seatKey(page));
+    location.search = "";
+  });
+  $("watch").addEventListener("click", () => (location.search = new URLSearchParams({ room: page.room, role: "spectator" })));
+  $("say").addEventListener("submit", (event) => {
+    event.preventDefault();
+    const text = $("sentence").value.trim();
+    if (text) page.session.say(text);
+    $("sentence").value = "";
+    $("sentence").blur();
+    tell($("say-said"), "");
+  });
+  $("picture").addEventListener("click", () => savePicture($("view"), `${page.room}-${page.session.newest?.tick ?? 0}`));
+  $("film").addEventListener("click", () => film(page));
+  $("export").addEventListener("click", () => {
+    const text = JSON.stringify({ room: page.room, world: page.world, seat: page.session.seat, history: page.history }, null, 2);
+    download(new Blob([text], { type: "application/json" }), `${page.room}-history.json`);
+  });
+  addEventListener("pagehide", () => page.line.socket?.close());
+}
+
+async function invite(page) {
+  const link = new URL(location.href);
+  link.search = new URLSearchParams({ room: page.room });
+  try {
+    await navigator.clipboard.writeText(link.href);
+    $("invite").textContent = "Copied";
+  } catch {
+    prompt("The link to this room:", link.href); // no clipboard without https
+  }
+  setTimeout(() => ($("invite").textContent = "Copy invite link"), 2000);
+}
+
+function film(page) {
+  const button = $("film");
+  if (page.film === null) {
+    page.film = startFilm($("view"), `${page.room}-film`);
+    if (page.film === null) return tell($("say-said"), "This browser cannot record films.", true);
+  } else {
+    page.film.stop();
+    page.film = null;
+  }
+  button.textContent = page.film === null ? "Record film" : "Stop and save";
+  button.classList.toggle("recording", page.film !== null);
+  button.setAttribute("aria-pressed", String(page.film !== null));
+  return undefined;
+}
+
+function addSettings(page) {
+  fill($("quality"), page.facts.tiers.map((tier) => [tier, tier]));
+  $("quality").value = query.get("quality") ?? page.facts.tiers[0];
+  $("quality").addEventListener("change", () => go({ quality: $("quality").value }));
+  fill($("line"), [["", "as it is"], ...Object.keys(PROFILES).map((name) => [name, `as bad as ${name}`])]);
+  $("line").value = query.get("sim") ?? "";
+  $("line").addEventListener("change", () => go({ sim: $("line").value }));
+  $("show-ghost").addEventListener("change", () => {
+    const isShown = $("show-ghost").checked;
+    $("ghost").hidden = !isShown;
+    $("ghost").src = isShown ? `rooms/${page.room}/truth/${Math.max(page.session.seat, 0)}.mjpeg` : "data:,";
+  });
+}
+
+function go(change) {
+  const next = new URLSearchParams(location.search);
+  for (const [name, value] of Object.entries(change)) value ? next.set(name, value) : next.delete(name);
+  location.search = next;
+}
+
+function addKeyMap(page) {
+  if (!page.keyMap) return;
+  const heading = Object.assign(document.createElement("h2"), { textContent: "Keys" });
+  const lines = page.keyMap.keys.map((key) => {
+    const line = Object.assign(document.createElement("div"), { className: "pair" });
+    const button = Object.assign(document.createElement("button"), { className: "button quiet", type: "button" });
+    button.textContent = page.keyMap.codes[key].map(labelOf).join(" or ") || "none";
+    button.setAttribute("aria-label", `Change the key for ${key}`);
+    button.addEventListener("click", () => {
+      button.textContent = "press a key …";
+      addEventListener("keydown", (event) => {
+        event.preventDefault();
+        event.stopImmediatePropagation();
+        if (event.code !== "Escape") page.keyMap.assign(key, event.code);
+        addKeyMap(page);
+        labelKeys(page);
+      }, { once: true, capture: true });
+    });
+    line.append(key, button);
+    return line;
+  });
+  const reset = Object.assign(document.createElement("button"), { className: "button quiet", type: "button", textContent: "Back to the usual keys" });
+  reset.addEventListener("click", () => {
+    page.keyMap.reset();
+    addKeyMap(page);
+    labelKeys(page);
+  });
+  $("keymap").replaceChildren(heading, ...lines, reset);
+}

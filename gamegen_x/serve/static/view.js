@@ -1,0 +1,137 @@
+// The picture: frames are drawn at their tick's pace, moved at once by keys they do not show yet, with arrows to friends.
+
+import { splitPictures } from "./wire.js";
+
+const MOST_SHIFT = 12; // pixels of the picture that anticipation may move it
+const CATCH_UP = 0.75; // of the usual time for a picture, while more than a block waits
+const MOST_WAITING = 8; // pictures; a page that was hidden shows the newest and forgets the rest
+
+export class View {
+  constructor(canvas, marks, { isCalm = false } = {}) {
+    Object.assign(this, { canvas, marks, isCalm });
+    this.context = canvas.getContext("2d", { alpha: false });
+    this.context.imageSmoothingEnabled = false;
+    this.queue = [];
+    this.newestSeq = 0;
+    this.dueAt = 0;
+    this.picture = null;
+    this.tick = -1; // of the picture that is shown
+    this.stats = { shownAt: [], ageMs: 0, numShown: 0, generatedAt: 0, stalledMs: 0 };
+  }
+
+  /** Takes in a Frame: its pictures wait for their moment, one tick after the other. */
+  async take(frame, fps, onShown) {
+    const pictures = await Promise.all(splitPictures(frame.payload).map(decodePicture));
+    if (frame.seq < this.newestSeq) return onShown(frame); // a later one was decoded sooner
+    this.newestSeq = frame.seq;
+    pictures.forEach((bitmap, place) => this.queue.push({ bitmap, frame, tick: frame.tick + place, isLast: place === pictures.length - 1, gap: 1000 / fps, onShown }));
+    while (this.queue.length > Math.max(MOST_WAITING, 2 * frame.count)) this.drop();
+    return undefined;
+  }
+
+  drop() {
+    const { bitmap, frame, isLast, onShown } = this.queue.shift();
+    bitmap.close?.();
+    if (isLast) onShown(frame);
+  }
+
+  /** Draws what is due now. `shift` is how far, in pixels, the keys move the picture that it does not show yet. */
+  draw(now, shift) {
+    const isSingle = this.queue.length > 0 && this.queue[0].frame.count === 1;
+    while (isSingle && this.queue.length > 1) this.drop();
+    if (this.queue.length && now >= this.dueAt - 2) {
+      const { bitmap, frame, tick, isLast, gap, onShown } = this.queue.shift();
+      const pace = this.queue.length >= frame.count ? CATCH_UP * gap : gap;
+      this.dueAt = isSingle ? now : Math.max(this.dueAt + pace, now - gap);
+      this.picture?.close?.();
+      this.picture = bitmap;
+      this.tick = tick;
+      this.count(now, frame);
+      if (isLast) onShown(frame);
+    }
+    if (this.picture !== null) this.paint(this.picture, this.isCalm ? [0, 0] : shift);
+  }
+
+  count(now, frame) {
+    const { stats } = this;
+    const last = stats.shownAt[stats.shownAt.length - 1] ?? now;
+    if (now - last > 250) stats.stalledMs += now - last;
+    stats.numShown += 1;
+    stats.generatedAt = frame.t_generated;
+    stats.shownAt.push(now);
+    while (stats.shownAt[0] < now - 2000) stats.shownAt.shift();
+  }
+
+  framesPerSecond(now) {
+    return this.stats.shownAt.filter((each) => each > now - 2000).length / 2;
+  }
+
+  paint(bitmap, [x, y]) {
+    const { canvas, context } = this;
+    if (canvas.width !== bitmap.width || canvas.height !== bitmap.height) {
+      canvas.width = bitmap.width;
+      canvas.height = bitmap.height;
+      canvas.parentElement.style.aspectRatio = `${bitmap.width} / ${bitmap.height}`;
+    }
+    context.drawImage(bitmap, 0, 0);
+    if (x || y) context.drawImage(bitmap, Math.round(x), Math.round(y));
+  }
+
+  /** Arrows at the edge towards players who are out of sight. */
+  paintMarks(state, seat, here, colours, reach) {
+    const { marks } = this;
+    const size = (marks.width = marks.height = Math.round(marks.clientWidth * (window.devicePixelRatio || 1)));
+    if (!state || !size) return;
+    const context = marks.getContext("2d");
+    for (const { other, angle, distance } of directions(state, seat, here)) {
+      if (distance < reach) continue;
+      context.save();
+      context.translate(size / 2, size / 2);
+      context.rotate(-angle);
+      context.translate(size * 0.455, 0);
+      context.beginPath();
+      context.moveTo(size * 0.028, 0);
+      context.lineTo(-size * 0.016, size * 0.022);
+      context.lineTo(-size * 0.016, -size * 0.022);
+      context.closePath();
+      context.fillStyle = colours[other];
+      context.strokeStyle = "#0b0e14cc";
+      context.lineWidth = size * 0.006;
+      context.stroke();
+      context.fill();
+      context.restore();
+    }
+  }
+}
+
+/** Where the others are for one seat: angle from its right hand, counter-clockwise, and radians along the planet. */
+export function directions(state, seat, here) {
+  const frames = state["players.frames"];
+  if (frames === undefined || seat < 0) return [];
+  const column = (player, which) => [0, 1, 2].map((row) => frames.values[player * 9 + row * 3 + which]);
+  const dot = (a, b) => a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
+  const [right, up, place] = [0, 1, 2].map((which) => column(seat, which));
+  return here
+    .filter((other) => other !== seat)
+    .map((other) => {
+      const there = column(other, 2);
+      return { other, angle: Math.atan2(dot(there, up), dot(there, right)), distance: Math.acos(Math.min(1, Math.max(-1, dot(there, place)))) };
+    });
+}
+
+/** How far keys move the picture: the sum of what each does in a frame, at most MOST_SHIFT pixels. */
+export function shiftOf(ticks, keys, moves, scale) {
+  const total = [0, 0];
+  for (const bits of ticks) {
+    keys.forEach((key, place) => {
+      if (!((bits >> place) & 1) || moves[key] === undefined) return;
+      total[0] += moves[key][0] * scale;
+      total[1] += moves[key][1] * scale;
+    });
+  }
+  return total.map((each) => Math.min(Math.max(each, -MOST_SHIFT), MOST_SHIFT));
+}
+
+function decodePicture(bytes) {
+  return createImageBitmap(new Blob([bytes], { type: "image/jpeg" }));
+}

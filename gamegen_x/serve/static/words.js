@@ -1,0 +1,47 @@
+// What happened, in words that somebody who does not look at the picture understands too.
+
+const NAMES = ["Red", "Yellow", "Purple", "Cyan", "Orange", "Pink", "Navy", "Lime"];
+
+export function nameOf(seat) {
+  return seat < 0 ? "A watcher" : (NAMES[seat] ?? `Player ${seat + 1}`);
+}
+
+const WORDS = {
+  joined: (who) => `${who} joined`,
+  left: (who) => `${who} left`,
+  away: (who) => `${who} lost the connection`,
+  back: (who) => `${who} is back`,
+  said: (who, text) => `${who}: “${text}”`,
+  met: (who) => `You met ${who}`,
+  parted: (who) => `You and ${who} parted`,
+  delivered: () => "A snowball reached the fort",
+  chased: () => "The pests were chased away",
+  rolled_together: (who) => `${who} rolled a big snowball together with somebody`,
+  picked_up: () => "You picked up snow",
+  hit: (who) => `${who} hit you with a snowball`,
+};
+
+/** What a key does, where that is known. */
+export const DOES = { w: "up", s: "down", a: "left", d: "right", space: "jump, throw", e: "snow", q: "turn" };
+
+/** The sentence for an event, or an empty one for what is not worth a line: bodies without a player meet nobody. */
+export function sentenceOf(event, here) {
+  if ((event.kind === "met" || event.kind === "parted") && !here.has(event.subject)) return "";
+  const say = WORDS[event.kind];
+  return say === undefined ? "" : say(nameOf(event.subject), event.text);
+}
+
+/** What to do about a line that is down. */
+export function troubleOf(said) {
+  const known = {
+    room_full: "Every seat is taken. You get the next free one, or watch.",
+    unknown_room: "Opening the room again …",
+    replaced: "You continued in another window. This one can be closed.",
+    going_away: "The server is shutting down. Your seat is kept; this page comes back when it does.",
+    flooding: "This page sent too much at once and was shut out. Reload to come back.",
+    unknown_protocol: "This page is older than the server. Reload it.",
+    overloaded: "The server is at its limit. Trying again …",
+    resume_refused: "Your seat was given away while you were gone. Taking a new one …",
+  };
+  return known[said] ?? (said ? `${said[0].toUpperCase()}${said.slice(1)}. Trying again …` : "Connecting …");
+}

@@ -1,0 +1,91 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { figureLines, graded } from "../../gamegen_x/serve/static/figures.js";
+import { HeldKeys, KeyMap, labelOf } from "../../gamegen_x/serve/static/keys.js";
+import { directions, shiftOf } from "../../gamegen_x/serve/static/view.js";
+import { sentenceOf, troubleOf } from "../../gamegen_x/serve/static/words.js";
+
+const KEYS = ["w", "a", "s", "d", "space", "e", "q"];
+const storage = (stored = {}) => ({ getItem: (name) => stored[name] ?? null, setItem: (name, value) => (stored[name] = value), removeItem: (name) => delete stored[name] });
+const pad = (changes) => ({ index: 0, axes: [0, 0, 0, 0], buttons: [], ...changes });
+
+test("a key map finds keys by their place on the keyboard, and keeps what was changed", () => {
+  const stored = {};
+  const map = new KeyMap(KEYS, storage(stored));
+  assert.equal(map.keyOf("ArrowUp"), "w");
+  map.assign("e", "KeyW");
+  assert.equal(map.keyOf("KeyW"), "e");
+  assert.equal(new KeyMap(KEYS, storage(stored)).keyOf("KeyW"), "e");
+  map.reset();
+  assert.equal(new KeyMap(KEYS, storage(stored)).keyOf("KeyW"), "w");
+});
+
+test("a damaged key map is forgotten", () => {
+  assert.equal(new KeyMap(KEYS, storage({ "ggx.keymap": "{half" })).keyOf("KeyW"), "w");
+});
+
+test("a key is held while anything holds it, and a tap is seen once", () => {
+  const held = new HeldKeys(new KeyMap(KEYS, storage()));
+  held.press("w", "keyboard");
+  held.press("w", "touch");
+  held.release("w", "keyboard");
+  held.take();
+  assert.equal(held.take(), 1);
+  held.release("w", "touch");
+  held.press("q", "keyboard");
+  held.release("q", "keyboard");
+  assert.equal(held.take(), 1 << 6);
+  assert.equal(held.take(), 0);
+});
+
+test("nothing is held when the window loses the keyboard", () => {
+  const held = new HeldKeys(new KeyMap(KEYS, storage()));
+  held.press("w", "keyboard");
+  held.take();
+  held.releaseAll();
+  assert.equal(held.take(), 0);
+});
+
+test("a gamepad's stick and buttons are keys", () => {
+  const held = new HeldKeys(new KeyMap(KEYS, storage()));
+  held.readGamepad(pad({ axes: [0.9, -0.8, 0, 0], buttons: [{ pressed: true }] }));
+  assert.equal(held.take(), (1 << 0) | (1 << 3) | (1 << 4));
+  held.readGamepad(pad({}));
+  held.take();
+  assert.equal(held.take(), 0);
+});
+
+test("keys that a picture does not show move it at once, but never far", () => {
+  const moves = { w: [0, 2], d: [-2, 0] };
+  assert.deepEqual(shiftOf([1, 1 | 8], KEYS, moves, 1), [-2, 4]);
+  assert.deepEqual(shiftOf(Array(30).fill(1), KEYS, moves, 1), [0, 12]);
+});
+
+test("arrows point to where others are", () => {
+  const here = [1, 0, 0, 0, 1, 0, 0, 0, 1]; // columns right, up, position
+  const there = [0, 0, 1, 0, 1, 0, -1, 0, 0]; // a quarter of the planet to the right
+  const state = { "players.frames": { shape: [2, 3, 3], values: [...here, ...there] } };
+  const [{ other, angle, distance }] = directions(state, 0, [0, 1]);
+  assert.equal(other, 1);
+  assert.ok(Math.abs(angle) < 1e-9);
+  assert.ok(Math.abs(distance - Math.PI / 2) < 1e-9);
+});
+
+test("events and troubles are told in words", () => {
+  const here = new Set([0, 1]);
+  assert.equal(sentenceOf({ kind: "said", subject: 1, text: "Let it snow." }, here), "Yellow: “Let it snow.”");
+  assert.equal(sentenceOf({ kind: "met", subject: 1, text: "" }, here), "You met Yellow");
+  assert.equal(sentenceOf({ kind: "met", subject: 2, text: "" }, here), ""); // an empty seat's body
+  assert.equal(sentenceOf({ kind: "something new", subject: 1, text: "" }, here), "");
+  assert.match(troubleOf("room_full"), /seat/);
+  assert.match(troubleOf("went wrong"), /^Went wrong\. Trying again/);
+  assert.equal(labelOf("KeyW"), "w");
+});
+
+test("figures are graded both ways", () => {
+  assert.deepEqual([10, 100, 1000].map((each) => graded(each, [50, 500])), ["good", "fair", "poor"]);
+  assert.deepEqual([24, 18, 5].map((each) => graded(each, [21, 14], true)), ["good", "fair", "poor"]);
+  const lines = figureLines({ fps: 24, targetFps: 24, roundTripMs: 20, ageMs: 30, serverMs: 9, kbps: 40, delayTicks: 0, desyncs: 0, skipped: 0, tick: 7, step: "full", sim: "wifi" });
+  assert.deepEqual(lines.find(([name]) => name === "sim"), ["sim", "wifi", "fair"]);
+});

@@ -1,0 +1,116 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { TickEstimate } from "../../gamegen_x/serve/static/clock.js";
+import { pack, unpack } from "../../gamegen_x/serve/static/msgpack.js";
+import { SlowLine, profileOf } from "../../gamegen_x/serve/static/net_sim.js";
+import { Session } from "../../gamegen_x/serve/static/session.js";
+
+const LAYOUT = [["places", "integer", [2]]];
+const welcome = (changes = {}) => {
+  const fields = { room: "r", seat: 1, role: "player", tick: 100, fps: 24, block: 1, keys: ["w", "a"], layout: LAYOUT, limits: [], input_copies: 4, hash_every: 5, resume: "back", event: 3, text: 0, here: [0, 1], world: {}, ...changes };
+  return pack2([16, ...Object.values(fields)]);
+};
+const pack2 = (message) => pack(message.map((each) => (each && typeof each === "object" && !Array.isArray(each) && !(each instanceof Uint8Array) ? [] : each)));
+const event = (id, kind = "joined") => pack([20, id, 7, kind, "room", -1, 0, ""]);
+const said = (session) => session.take().map((data) => unpack(data));
+
+function seated(changes) {
+  const heard = [];
+  const session = new Session({ room: "r", hear: (kind, message) => heard.push([kind, message]) });
+  session.connect(0);
+  session.take();
+  session.receive(welcome(changes), 1);
+  return { session, heard };
+}
+
+test("Hello is said again until a Welcome comes", () => {
+  const session = new Session({ room: "r" });
+  session.connect(0);
+  assert.equal(said(session)[0][0], 1);
+  session.step(400, 0);
+  assert.equal(said(session).length, 0);
+  session.step(600, 0);
+  assert.equal(said(session)[0][0], 1);
+});
+
+test("keys are sent once a tick, and each Input repeats the ticks before", () => {
+  const { session } = seated();
+  for (let now = 1; now < 400; now += 16) session.step(now, 1);
+  const inputs = said(session).filter(([tag]) => tag === 2);
+  const ticks = inputs.map((each) => each[2]);
+  assert.deepEqual(ticks, ticks.map((_, place) => ticks[0] + place));
+  assert.equal(inputs[inputs.length - 1][4].length, 2 * 4);
+  assert.ok(inputs.every((each) => each[3] === 1));
+});
+
+test("a key that is tapped between two ticks is not lost", () => {
+  const { session } = seated();
+  session.step(2, 0);
+  session.take();
+  session.step(10, 2); // down and up within the tick
+  for (let now = 26; now < 120; now += 16) session.step(now, 0);
+  const keys = said(session).filter(([tag]) => tag === 2).map((each) => each[4][each[4].length - 2]);
+  assert.equal(keys.filter((bits) => bits === 2).length, 1);
+});
+
+test("events are heard once and in order, whatever order they come in", () => {
+  const { session, heard } = seated();
+  for (const id of [5, 4, 5, 4, 7, 6]) session.receive(event(id), 2);
+  assert.deepEqual(heard.filter(([kind]) => kind === "event").map(([, each]) => each.id), [4, 5, 6, 7]);
+});
+
+test("a state whose hash is wrong is not taken, and a whole one is asked for", () => {
+  const { session } = seated();
+  const blob = new Uint8Array([1, 1, 0, 0, 5]);
+  session.receive(pack([17, 101, blob, 12345, 90, 3, -1, 0, 0]), 2);
+  assert.equal(session.newest, null);
+  assert.equal(session.numDesyncs, 1);
+  session.step(300, 0);
+  assert.ok(said(session).some(([tag, why]) => tag === 7 && why === "hash"));
+});
+
+test("who comes back says which seat was theirs, unless it was given away", () => {
+  const { session } = seated();
+  session.connect(5000);
+  assert.equal(said(session)[0][5], "back");
+  session.receive(pack([25, "resume_refused", "gone", "", false, 0]), 5001);
+  assert.ok(session.isLost);
+  session.connect(6000);
+  assert.equal(said(session)[0][5], "");
+});
+
+test("bytes that nobody can read change nothing", () => {
+  const { session, heard } = seated();
+  const before = heard.length;
+  for (const data of [[], [0xc1], [0x91, 99], [0x92, 18]]) session.receive(Uint8Array.from(data), 3);
+  assert.equal(heard.length, before);
+  assert.ok(!session.isLost);
+});
+
+test("the server's tick is followed without jumps, and found again after a pause", () => {
+  const clock = new TickEstimate(24, 100, 0);
+  let last = clock.tick(0);
+  for (let now = 0; now < 3000; now += 50) {
+    clock.pong({ t0: now - 40, t1: now, t2: now, tick: 103 + (now / 1000) * 24 - 0.48 }, now);
+    const tick = clock.tick(now);
+    assert.ok(tick >= last && tick - last < 2.5);
+    last = tick;
+  }
+  assert.ok(Math.abs(clock.tick(3000) - (103 + 72)) < 0.3);
+  clock.pong({ t0: 3000, t1: 3000, t2: 3000, tick: 5000 }, 3000);
+  assert.ok(Math.abs(clock.tick(3000) - 5000) < 1);
+});
+
+test("a worse line is late, and keeps the order", () => {
+  let now = 0;
+  const arrived = [];
+  const waiting = [];
+  const line = new SlowLine({ delay: 50, jitter: 30, loss: 0.2 }, (data) => arrived.push(data), { random: Math.random, now: () => now, later: (deliver, wait) => waiting.push([now + wait, deliver]) });
+  for (let i = 0; i < 50; i += 1, now += 10) line.send(i);
+  assert.ok(waiting.every(([at], i) => at >= i * 10 + 50));
+  waiting.sort(([a], [b]) => a - b).forEach(([, deliver]) => deliver());
+  assert.deepEqual(arrived, Array.from({ length: 50 }, (_, i) => i));
+  assert.equal(profileOf("?sim=nothing"), null);
+  assert.ok(profileOf("?sim=wifi").delay > 0);
+});

@@ -1,0 +1,59 @@
+import asyncio
+
+import pytest
+from servers import serve_config
+
+from gamegen_x.config import build
+from gamegen_x.serve import __main__ as command
+from gamegen_x.serve.bots import BotReport, play, summary
+
+
+def test_bots_play_and_tell_what_they_saw(server):
+    cfg = serve_config()
+    wish = {
+        "url": server.url,
+        "num": 2,
+        "seats": 2,
+        "seconds": 3,
+        "world": None,
+        "rooms": "bots",
+        "hold_s": 0.2,
+        "seed": 1,
+    }
+    found = asyncio.run(play(type(cfg)(wish), build(cfg.room)))
+    assert found["bots"] == found["connections"] == 2
+    assert found["frames_per_second_min"] > 0
+    assert found["desyncs"] == 0
+    assert found["errors"] == []
+    assert found["key_to_frame_ms_p99"] >= found["key_to_frame_ms_p50"] > 0
+
+
+def test_figures_of_bots_are_those_of_one_bot():
+    fast, slow = BotReport(pictures=240, gaps=[40.0] * 9), BotReport(pictures=120, gaps=[40.0, 1000.0])
+    found = summary([fast, slow], seconds=10.0)
+    assert (found["frames_per_second_mean"], found["frames_per_second_max_over_min"]) == (18.0, 2.0)
+    assert found["stalled_percent"] == 5.0
+
+
+def test_a_port_that_is_taken_is_named_with_the_next_one():
+    taken = command.listen("127.0.0.1", 0)
+    port = taken.getsockname()[1]
+    with pytest.raises(ValueError, match=f"port {port} is taken; run: python -m gamegen_x.serve port={port + 1}"):
+        command.listen("127.0.0.1", port)
+    taken.close()
+
+
+def test_a_port_or_host_that_cannot_be_is_said():
+    with pytest.raises(ValueError, match="0 to 65535"):
+        command.listen("127.0.0.1", 99999)
+    with pytest.raises(ValueError, match=r"host=127\.0\.0\.1"):
+        command.listen("203.0.113.7", 0)
+
+
+def test_missing_weights_and_packages_are_said_with_what_to_run(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="world=truth"):
+        command.check_weights(str(tmp_path))
+    command.check_packages()
+    monkeypatch.setattr(command, "NEEDED", ("fastapi", "no_such_package"))
+    with pytest.raises(ValueError, match=r"no_such_package not installed; run: .*pip install .*\[serve\]"):
+        command.check_packages()

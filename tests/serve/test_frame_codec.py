@@ -1,0 +1,51 @@
+import numpy as np
+import pytest
+import simplejpeg
+
+from gamegen_x.serve.frame_codec import EncodedBlock, Tier, encode_picture, join_pictures, split_pictures
+
+CRISP, THIN = Tier("crisp", 92, "444"), Tier("thin", 40, "420")
+
+
+def picture(seed):
+    ramp = np.linspace(0, 255, 64).astype(np.uint8)
+    return np.stack(
+        [np.add.outer(ramp // 2, ramp // 2), np.full((64, 64), seed, np.uint8), ramp * np.ones((64, 1), np.uint8)], -1
+    )
+
+
+def test_a_picture_survives_its_codec():
+    jpeg = encode_picture(picture(90), CRISP)
+    again = simplejpeg.decode_jpeg(jpeg, colorspace="RGB")
+    assert np.abs(again.astype(int) - picture(90)).mean() < 2
+    assert len(encode_picture(picture(90), THIN)) < len(jpeg)
+
+
+def test_pictures_of_a_payload_are_told_apart():
+    parts = [b"", b"one", b"\x00" * 300]
+    assert split_pictures(join_pictures(parts)) == parts
+
+
+@pytest.mark.parametrize("cut", [1, 3, 6])
+def test_a_payload_that_is_cut_short_is_refused(cut):
+    with pytest.raises(ValueError, match="ends inside"):
+        split_pictures(join_pictures([b"pictur"])[:-cut] if cut < 6 else b"\x01\x00")
+
+
+def test_a_view_is_encoded_once_for_each_tier(monkeypatch):
+    encoded = []
+    monkeypatch.setattr(
+        "gamegen_x.serve.frame_codec.encode_picture", lambda _, tier: encoded.append(tier.name) or b"jpeg"
+    )
+    block = EncodedBlock([[picture(1), picture(2)]])
+    for _ in range(5):
+        assert block.payload(0, CRISP) == block.payload(0, CRISP)
+        block.payload(1, THIN)
+    assert encoded == ["crisp", "thin"]
+
+
+def test_a_tier_with_impossible_numbers_is_refused():
+    with pytest.raises(ValueError, match="quality from 1 to 100"):
+        Tier("best", 200, "444")
+    with pytest.raises(ValueError, match="'999'"):
+        Tier("odd", 90, "999")

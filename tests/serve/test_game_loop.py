@@ -1,0 +1,158 @@
+"""The clock of a room, and the lobby that starts and stops it: real asyncio, a small world."""
+
+import asyncio
+import time
+
+import numpy as np
+import pytest
+from harnesses import harness
+
+from gamegen_x.serve.errors import ErrorCode
+from gamegen_x.serve.frame_codec import Tier, split_pictures
+from gamegen_x.serve.game_loop import GameLoop, TickClock, Viewer
+from gamegen_x.serve.lobby import Lobby, LobbyRules, OpenRoom, RoomOrder
+from gamegen_x.serve.pebbles import Pebbles
+from gamegen_x.serve.protocol import PROTOCOL, Frame, Hello
+from gamegen_x.serve.recorder import Played, Recorder, RecordingRules
+from gamegen_x.serve.room import Room
+from gamegen_x.serve.seat import JoinError
+
+FPS = 100.0
+CRISP, THIN = Tier("crisp", 90, "444"), Tier("thin", 40, "420", every=2)
+
+
+class Grey:
+    """Pictures whose grey is the tick; each takes a while."""
+
+    can_skip = True
+
+    def __init__(self, seconds=0.0, num_players=2):
+        self.seconds, self.num_players, self.is_ready, self.num_drawn = seconds, num_players, True, 0
+
+    async def draw(self, block):
+        await asyncio.sleep(self.seconds)
+        self.num_drawn += 1
+        grey = [np.full((16, 16, 3), 8 * (state.tick % 32), np.uint8) for state in block.states]
+        return [[each] * self.num_players for each in grey]
+
+
+def made(views, rules=None):
+    room = Room("r", Pebbles(2, seed=1, fps=FPS), rules or harness().room)
+    return room, GameLoop(room, views, TickClock(FPS), THIN, max_behind=2)
+
+
+def seated(room, loop, tier=CRISP):
+    viewer = Viewer(room.join(Hello(PROTOCOL, "r"), 0.0)[0], tier)
+    loop.viewers.append(viewer)
+    return viewer
+
+
+async def played(loop, is_enough):
+    """Plays until something is true; a busy machine may take its time."""
+    task = asyncio.create_task(loop.run())
+    await until(is_enough)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def frame_of(viewer):
+    found = None
+    while (message := viewer.seat.outbox.take()) is not None:
+        found = message if isinstance(message, Frame) else found
+    return found
+
+
+def test_ticks_follow_the_clock_and_what_is_too_late_is_left_out_and_counted():
+    room, loop = made(Grey(seconds=0.05))  # five ticks for the work of one
+    began = time.monotonic()
+    asyncio.run(played(loop, lambda: room.metrics.num_skipped_ticks > 10))
+    ticks = (time.monotonic() - began) * FPS
+    assert room.tick + 1 + room.metrics.num_skipped_ticks <= ticks + 6
+
+
+def test_a_slow_player_gets_the_newest_picture_and_no_backlog():
+    room, loop = made(Grey())
+    slow = seated(room, loop)
+    asyncio.run(played(loop, lambda: slow.seat.outbox.num_skipped_frames > 3))
+    assert frame_of(slow).seq == loop.num_drawn
+    assert len(slow.seat.outbox) == 0
+
+
+def test_each_gets_their_own_tier_and_the_lowest_when_the_room_is_in_trouble():
+    room, loop = made(Grey())
+    crisp, thin = seated(room, loop), seated(room, loop, THIN)
+    asyncio.run(played(loop, lambda: loop.num_drawn >= 4))
+    assert len(frame_of(crisp).payload) > len(frame_of(thin).payload)
+    assert len(split_pictures(loop.pictures.payload(0, CRISP))) == room.rules.block
+    room.ladder.step = list(room.rules.ladder.steps).index("lower_resolution")
+    assert loop._tier(crisp) is THIN
+
+
+def test_a_world_without_its_model_stands_still_and_goes_on():
+    views = Grey()
+    views.is_ready = False
+    room, loop = made(views)
+    asyncio.run(played(loop, lambda: len(loop.times.late) > 5))
+    assert room.tick == -1
+    views.is_ready = True
+    asyncio.run(played(loop, lambda: room.tick > 0))
+
+
+def lobby(max_rooms=2, keep_s=0.05, closed=None):
+    def make(order):
+        room, loop = made(Grey())
+        recorder = Recorder(RecordingRules(None, 1, 1), Played(order.name, {}, 0, FPS, "truth"), b"k")
+        return OpenRoom(
+            order, room, loop, None, recorder, lambda: closed.append(order.name) if closed is not None else None
+        )
+
+    return Lobby(make, LobbyRules(max_rooms, keep_s, 0.02))
+
+
+async def until(is_true):
+    async with asyncio.timeout(60):
+        while not is_true():
+            await asyncio.sleep(0.01)
+
+
+def order(name):
+    return RoomOrder(name, "truth", 2, "overhead", 0)
+
+
+def test_a_loop_runs_while_somebody_is_there_and_its_room_goes_when_nobody_comes_back():
+    closed = []
+
+    async def session():
+        rooms = lobby(closed=closed)
+        async with rooms.running():
+            found = await rooms.open(order("hill"))
+            viewer = Viewer(found.room.join(Hello(PROTOCOL, "hill"), 0.0)[0], CRISP)
+            with rooms.viewing(viewer, "hill"):
+                assert found.task is not None
+                await until(lambda: found.room.tick > 0)
+                found.room.leave(viewer.seat, 0.0)
+            await until(lambda: not rooms.rooms)
+
+    asyncio.run(session())
+    assert closed == ["hill"]
+
+
+def test_a_full_lobby_gives_up_an_empty_room_but_never_one_with_players():
+    async def session():
+        rooms = lobby(max_rooms=1, keep_s=60)
+        await rooms.open(order("empty"))
+        found = await rooms.open(order("busy"))
+        assert list(rooms.rooms) == ["busy"]
+        found.room.join(Hello(PROTOCOL, "busy"), 0.0)
+        with pytest.raises(JoinError) as refused:
+            await rooms.open(order("one-more"))
+        assert refused.value.code is ErrorCode.OVERLOADED
+        assert await rooms.open(order("busy")) is found
+
+    asyncio.run(session())
+
+
+@pytest.mark.parametrize("name", ["", "-x", "Ä", "a/b", "..", "x" * 33, "a b"])
+def test_a_name_that_cannot_stand_in_a_link_is_refused(name):
+    with pytest.raises(ValueError, match="small letters"):
+        order(name)

@@ -1,0 +1,61 @@
+"""Clips made to order, each in a process of its own."""
+
+import asyncio
+
+import pytest
+
+from gamegen_x.sampling.video_file import read_video
+from gamegen_x.serve.generate import DONE, FAILED, WAITING, ClipOrder, GenerateRules, Generator, QueueFullError
+
+WEIGHTS = "weights/snowglobe-tiny"
+
+
+def order(**changes):
+    wish = {"prompt": "", "keys": "W*4", "num_frames": 8, "instruction": "Make it night.", "instruction_frame": 4}
+    return ClipOrder(**{**wish, "num_players": 1, "seed": 0, **changes})
+
+
+def generator(folder, **changes):
+    rules = {"max_waiting": 1, "max_kept": 1, "max_frames": 16, "patience_s": 300, "scale": 2, "crf": 18}
+    return Generator(GenerateRules(str(folder), **{**rules, **changes}), WEIGHTS, "cpu")
+
+
+async def finished(maker, job):
+    async with asyncio.timeout(400):
+        while maker.jobs[job.id].stage not in (DONE, FAILED):
+            await asyncio.sleep(0.05)
+    return maker.jobs[job.id]
+
+
+def test_a_clip_is_made_and_says_how_far_it_is(tmp_path):
+    async def session():
+        maker = generator(tmp_path)
+        async with maker.running():
+            return await finished(maker, maker.submit(order()))
+
+    job = asyncio.run(session())
+    assert (job.stage, job.percent) == (DONE, 100)
+    frames, fps = read_video(job.path)
+    assert (frames.shape, fps) == ((8, 128, 128, 3), 24)
+
+
+def test_a_clip_that_takes_too_long_is_given_up(tmp_path):
+    async def session():
+        maker = generator(tmp_path, patience_s=0.05)
+        async with maker.running():
+            return await finished(maker, maker.submit(order()))
+
+    assert "longer than 0.05 seconds" in asyncio.run(session()).said
+
+
+def test_orders_are_checked_at_the_door(tmp_path):
+    maker = generator(tmp_path)
+    with pytest.raises(ValueError, match="unknown key 'FLY'"):
+        maker.submit(order(keys="FLY*3"))
+    with pytest.raises(ValueError, match="at most 16"):
+        maker.submit(order(num_frames=17))
+    assert maker.submit(order()).stage == WAITING
+    with pytest.raises(QueueFullError):
+        maker.submit(order())
+    with pytest.raises(FileNotFoundError, match="make demo"):
+        Generator(maker.rules, str(tmp_path / "none"), "cpu").submit(order())

@@ -1,0 +1,201 @@
+"""Whole sessions in virtual time: whatever the lines do, everybody stays in step."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from harnesses import harness
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from snowglobes import snowglobe
+
+from gamegen_x.serve.fault_link import LinkFaults
+from gamegen_x.serve.pebbles import WEATHERS, Pebbles
+from gamegen_x.serve.played_world import TruthWorld
+from gamegen_x.serve.rehearsal import Rehearsal, Scenario
+
+HARNESS = harness()
+CLEAN = LinkFaults(delay=1.0)
+ROUGH = LinkFaults(delay=1.0, jitter=0.5, loss=0.05, duplicate=0.05, reorder=0.05)
+
+
+def rehearsal(faults, num_ticks, num_players=2, rules=HARNESS, **fields):
+    scenario = Scenario(7, num_ticks, faults, faults, sentences=WEATHERS, **fields)
+    return Rehearsal(Pebbles(num_players, 7), rules, scenario)
+
+
+lines = st.builds(
+    LinkFaults,
+    delay=st.sampled_from([0.5, 1.0, 3.0]),
+    jitter=st.sampled_from([0.0, 0.3, 1.0]),
+    loss=st.sampled_from([0.01, 0.05, 0.15]),
+    duplicate=st.sampled_from([0.0, 0.05]),
+    reorder=st.sampled_from([0.0, 0.1]),
+    is_stream=st.booleans(),
+)
+
+
+@settings(deadline=None, max_examples=8)
+@given(up=lines, down=lines, num_players=st.sampled_from([2, 4]), seed=st.integers(0, 10_000))
+def test_everybody_stays_in_step_on_any_line(up, down, num_players, seed):
+    """S5, briefly; `python -m gamegen_x.serve.soak` plays a thousand."""
+    scenario = Scenario(seed, 96, up, down, sentences=WEATHERS)
+    report = Rehearsal(Pebbles(num_players, seed), HARNESS, scenario).run()
+    assert report.is_in_step
+    assert report.num_false_alarms == 0
+
+
+def test_snowglobe_stays_in_step_too():
+    world = TruthWorld(snowglobe("game.num_players=2"), seed=3)
+    scenario = Scenario(3, 72, ROUGH, ROUGH, sentences=world.game.instructions())
+    report = Rehearsal(world, HARNESS, scenario).run()
+    assert report.is_in_step
+    assert report.num_rollbacks > 0
+
+
+def test_ten_seconds_without_a_line_cost_no_seat_and_no_event():
+    """S6."""
+    session = rehearsal(ROUGH, 420, cuts=((1, 60.0, 300.0),))
+    back = {}
+
+    def watch(tick):
+        if tick > 300 and session.players[1].client.welcome is not None:
+            back.setdefault("tick", tick)
+
+    session.at_tick = watch
+    report = session.run()
+    assert report.is_in_step
+    assert session.players[1].num_joins == 1
+    assert report.num_reconnects >= 1
+    assert back["tick"] - 300 <= 4 * 24
+
+
+def test_a_minute_without_a_line_costs_the_seat_but_not_the_world():
+    session = rehearsal(CLEAN, 1000, cuts=((1, 30.0, 900.0),))
+    report = session.run()
+    assert report.is_in_step
+    assert session.players[1].num_joins == 2
+    assert session.room.final > 1000
+
+
+def test_a_flipped_number_is_found_within_a_hash_interval_and_healed_in_two_and_a_half_seconds():
+    """S22."""
+    session, found, healed = rehearsal(CLEAN, 360), [], []
+    client = session.players[0].client
+    broken_at = []
+
+    def flip(tick):
+        if tick and tick % 90 == 0 and tick < 360:
+            client.newest.folded[3] ^= 1
+            broken_at.append((tick, client.num_desyncs + session.room.metrics.num_desyncs, client.num_full_states))
+        elif broken_at:
+            when, desyncs, wholes = broken_at[-1]
+            if client.num_desyncs + session.room.metrics.num_desyncs > desyncs and len(found) < len(broken_at):
+                found.append(tick - when)
+            if client.num_full_states > wholes and len(healed) < len(broken_at):
+                healed.append(tick - when)
+
+    session.at_tick = flip
+    session.run()
+    assert len(found) == len(healed) == 3
+    assert max(found) <= HARNESS.room.pace.base.hash
+    assert max(healed) <= 60
+    newest = client.newest
+    assert newest.hash == session.room._sent[newest.tick].hash
+
+
+@pytest.mark.parametrize("jump_ms", [3.6e6, -3.6e6])
+def test_a_clock_that_jumps_an_hour_costs_no_tick_and_no_seat(jump_ms):
+    """S26."""
+    session = rehearsal(CLEAN, 240)
+    player = session.players[1]
+    for each in session.players:
+        each.clock_ms = 1e7
+
+    def jump(tick):
+        if tick == 100:
+            player.clock_ms += jump_ms
+
+    session.at_tick = jump
+    report = session.run()
+    assert report.is_in_step
+    assert report.num_skipped == 0
+    assert report.num_final >= 240 + 72 - HARNESS.room.ticks_late
+    assert player.num_lines == player.num_joins == 1
+    assert abs(player.client.server_tick(player.clock_ms + 312 * 1000 / 24) - session.room.tick) < 3
+
+
+def test_an_honest_player_on_a_shaky_line_is_refused_nothing():
+    """S12: nineteen of twenty messages are up to 200 ms late."""
+    shaky = LinkFaults(delay=1.0, jitter=4.8 / 3, loss=0.01)
+    session = rehearsal(shaky, 480)
+    report = session.run()
+    wrongly = sum(count for code, count in report.refused.items() if code.startswith(("input", "other", "unknown")))
+    inputs = sum(player.client._seq for player in session.players)
+    assert wrongly <= 0.001 * inputs
+
+
+def test_a_flood_from_one_player_does_not_disturb_the_others():
+    """S11: in step, and every tick on time."""
+    session = rehearsal(CLEAN, 240, num_players=3)
+
+    def flood(tick):
+        connection = session.players[2].connection
+        if 60 <= tick < 120 and connection is not None:
+            for _ in range(42):
+                connection.receive(b"\x92\x05\x01", float(tick))
+
+    session.at_tick = flood
+    report = session.run()
+    assert report.num_unequal == report.num_lost_events == report.num_skipped == 0
+    assert report.refused["rate_limited"] + report.refused["malformed"] > 0
+    assert len(session.players[0].finals) > 200
+    assert session.players[0].num_lines == 1
+
+
+def test_the_same_seed_is_the_same_session():
+    one, other = rehearsal(ROUGH, 96), rehearsal(ROUGH, 96)
+    one.run()
+    other.run()
+    assert [final.hash for final in one.log] == [final.hash for final in other.log]
+    assert [player.heard for player in one.players] == [player.heard for player in other.players]
+
+
+SWITCHES = {
+    "delta_states": False, "binary": False, "batch_ticks": 3, "is_adaptive": False, "hash_only": False,
+    "is_predictive": False, "input_ticks": False, "input_delay": False, "predict_keys": False, "fixed_step": False,
+    "tick_sync": False, "tuned_transport": False, "priorities": False,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def metrics():
+    """The six metrics with each idea of the sync plan switched, and with everything on."""
+    found = {}
+    line = LinkFaults(delay=1.0, jitter=0.4, loss=0.03)
+    for name, value in {"": None, **SWITCHES}.items():
+        sync = replace(HARNESS.room.sync, **({name: value} if name else {}))
+        rules = replace(HARNESS, room=replace(HARNESS.room, sync=sync))
+        report = rehearsal(line, 120, rules=rules, work=0.3).run()
+        assert report.is_in_step, name
+        found[name] = report.metrics
+    return found
+
+
+def test_everybody_stays_in_step_with_each_idea_of_the_sync_plan_off(metrics):
+    assert set(metrics) == {"", *SWITCHES}
+    assert all(np.isfinite(list(each.values())).all() for each in metrics.values())
+
+
+@pytest.mark.parametrize(
+    ("off", "metric", "at_least"),
+    [
+        ("delta_states", "state_message_bytes", 1.05),  # a world this small is nearly a delta itself
+        ("binary", "bytes_per_tick", 1.3),
+        ("hash_only", "full_syncs_per_minute", 1.2),
+        ("tuned_transport", "action_latency_ms_p50", 1.5),
+        ("tuned_transport", "state_gap_variation", 1.5),
+    ],
+)
+def test_what_an_idea_saves_shows_in_its_metric(metrics, off, metric, at_least):
+    assert metrics[off][metric] >= at_least * metrics[""][metric]

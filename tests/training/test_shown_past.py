@@ -1,0 +1,73 @@
+"""What a causal model is shown as the past of the frames that it learns."""
+
+import pytest
+import torch
+from hydra.errors import InstantiationException
+
+from gamegen_x.config import build
+from gamegen_x.diffusion.flow import data_at_end, point_on_flow
+from gamegen_x.training.flow_task import FlowTask, ShownPast
+from gamegen_x.training.randomness import Moment
+from tests.training.small_run import configure
+from tests.training.train_command import WITHOUT_WEIGHTS
+
+MOMENT = Moment(0, 0, 0, 0)
+
+
+def make_task(folder, *overrides) -> FlowTask:
+    torch.manual_seed(0)
+    task = build(configure(folder, "task=pretrain", *WITHOUT_WEIGHTS, *overrides).task)
+    with torch.no_grad():
+        for parameter in task.model.parameters():
+            parameter += 0.02 * torch.randn_like(parameter)  # an untrained model predicts nothing
+    return task
+
+
+@pytest.fixture
+def batch(tmp_path):
+    data = build(configure(tmp_path, "task=pretrain", *WITHOUT_WEIGHTS, "data.batch_size=4").data)
+    data.prepare_data()
+    data.setup("fit")
+    return next(iter(data.train_dataloader()))
+
+
+def seen(task, batch):
+    latents = task.latents(batch)
+    return latents, task.own_past(latents, task.conditions(batch, latents.shape[2], MOMENT), MOMENT)
+
+
+def test_the_share_of_clips_that_have_a_past_of_their_own_making_is_exact(tmp_path, batch):
+    latents, shown = seen(make_task(tmp_path, "past.own_share=0.5"), batch)
+    is_own = (latents != shown).flatten(1).any(1)
+    assert is_own.tolist() == [True, True, False, False]
+    assert not shown.requires_grad
+    assert torch.equal(seen(make_task(tmp_path, "past.own_share=0.0"), batch)[1], latents)
+
+
+def test_a_past_of_their_own_making_drawn_at_the_end_of_time_is_the_data(tmp_path, batch):
+    latents, shown = seen(make_task(tmp_path, "past.own_share=1.0", "past.own_times=[1.0, 1.0]"), batch)
+    assert torch.allclose(shown, latents, atol=1e-6)
+
+
+def test_a_perfect_velocity_leads_back_to_the_data(batch, tmp_path):
+    latents, _ = seen(make_task(tmp_path), batch)
+    time = torch.full(latents.shape[:3], 0.4)
+    point = point_on_flow(latents, torch.randn_like(latents), time)
+    assert torch.allclose(data_at_end(point.latents, point.velocity, time), latents, atol=1e-5)
+
+
+def test_every_trained_parameter_learns_from_frames_beside_their_past(tmp_path, batch):
+    task = make_task(tmp_path, "past.own_share=0.5")
+    task.losses(batch, MOMENT)["loss"].backward()
+    silent = [name for name, weight in task.trained_parameters().items() if weight.grad is None]
+    assert silent == []
+
+
+def test_only_a_causal_model_can_be_shown_a_past(tmp_path):
+    with pytest.raises(InstantiationException, match=r"task.past teaches causal models; set task.past=null"):
+        make_task(tmp_path, "msdit.causal=false")
+
+
+def test_shares_and_times_of_a_past_are_checked():
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        ShownPast(own_share=0.5, own_times=[0.9, 0.3])
