@@ -1,5 +1,8 @@
+from pathlib import Path
+
 import pytest
 import torch
+from torchvision.models import vgg16
 
 from gamegen_x.models.discriminator import VideoCritic
 from gamegen_x.training.vae_losses import GradientDistance, VGGDistance, decibels, detail_weight, pixel_losses, verdict
@@ -35,8 +38,17 @@ def test_a_look_is_nearest_to_itself_and_blur_is_seen(distance):
     assert distance(blurred, real).item() > 0.01
 
 
-def test_vgg_without_its_file_says_what_to_do(tmp_path):
-    with pytest.raises(FileNotFoundError, match="vgg16"):
+def test_vgg_takes_the_features_of_its_file_and_refuses_other_files(tmp_path):
+    whole, path = vgg16(weights=None), tmp_path / "vgg16.pth"
+    torch.save(whole.state_dict(), path)
+    read = VGGDistance(weights=str(path), layers=[3]).features
+    assert len(read) == 4
+    assert torch.equal(read[0].weight, whole.features[0].weight)
+    for foreign in ({"features.0.weight": torch.zeros(1)}, [1, 2], Path("a path is no tensor")):
+        torch.save(foreign, path)
+        with pytest.raises(ValueError, match=r"is not torchvision's vgg16-397923af.pth: "):
+            VGGDistance(weights=str(path), layers=[3])
+    with pytest.raises(FileNotFoundError, match=r"nothing.pth"):
         VGGDistance(weights=str(tmp_path / "nothing.pth"), layers=[3])
 
 
