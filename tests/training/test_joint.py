@@ -87,7 +87,9 @@ def test_players_who_see_each_other_share_their_times_and_simplex_draws_their_se
 
 
 def test_the_loss_counts_places_of_other_players_more(tmp_path, batch):
+    torch.manual_seed(0)
     plain = build(a_config(tmp_path, "task.past=null", stage="pretrain").task)
+    torch.manual_seed(0)  # the same autoencoder, and so the same latents
     weighted = build(a_config(tmp_path, "task.past=null", "task.player_weight=7.0", stage="pretrain").task)
     for task in (plain, weighted):
         task.model.forward = lambda latents, *_: torch.zeros_like(latents)
