@@ -150,7 +150,6 @@ def read_frames(path: str, size: tuple[int, int], num_frames: int, num_players: 
 def first_frames(path: str, size: tuple[int, int], num_frames: int) -> Tensor:
     """The first frames of one video as bytes `[t h w 3]`; `size` is height and width."""
     import cv2
-    import numpy as np
     import torch
 
     from gamegen_x.sampling.video_file import read_video

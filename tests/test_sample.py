@@ -4,7 +4,7 @@ import pytest
 from gamegen_x.sampling.video_file import write_video
 from sample import read_frames
 
-SIZE = (16, 24)  # height and width that the weights make
+SIZE = (64, 96)  # height and width
 
 
 @pytest.fixture

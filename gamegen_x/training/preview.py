@@ -89,6 +89,8 @@ class Preview(L.Callback):
         else:
             real = batch.video[:num_clips]
         num_players, num_frames, _, height, width = real.shape[1:]
+        unit = task.vae.unit_frames  # context is whole units, and something is left to generate
+        num_context = min(-(-self.num_context_frames // unit), (num_frames - 1) // unit) * unit
         space = ActionSpace("preview", tuple(f"key{i}" for i in range(batch.actions.shape[-1])))
         networks = Networks(
             vae=task.vae,
@@ -111,7 +113,7 @@ class Preview(L.Callback):
             seed=self.seed,
             num_players=num_players,
             actions=batch.actions[:num_clips, :, :num_frames],
-            context=real[:, :, : self.num_context_frames],
+            context=real[:, :, :num_context] if num_context else None,
             is_player=batch.is_player[:num_clips],
             near=None if batch.near is None else batch.near[:num_clips],
             state=None if batch.state is None or task.model.msdit.embed_state is None else batch.state[:num_clips],

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,15 +82,16 @@ class VGGDistance(PerceptualDistance):
         super().__init__()
         from torchvision.models import vgg16  # type: ignore[import-untyped]
 
-        network = vgg16(weights=None)
-        if weights is not None:
-            if not Path(weights).is_file():
-                raise FileNotFoundError(
-                    f"no file {weights!r}; put torchvision's vgg16-397923af.pth there, "
-                    "or use task.perceptual=null or gradients, which need none"
-                )
-            network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-        self.features = network.features[: max(layers) + 1].eval().requires_grad_(False)
+        with torch.device("meta"):  # nine tenths of it are layers that nobody asks here
+            features = vgg16(weights=None).features[: max(layers) + 1]
+        self.features = features.to_empty(device="cpu")
+        if weights is None:
+            for layer in self.features:
+                if isinstance(layer, nn.Conv2d):
+                    layer.reset_parameters()
+        else:
+            self.features.load_state_dict(_read_features(Path(weights), self.features.state_dict().keys()))
+        self.features.eval().requires_grad_(False)
         self.layers = frozenset(layers)
         self.register_buffer("mean", torch.tensor(self._MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("deviation", torch.tensor(self._DEVIATION).view(3, 1, 1), persistent=False)
@@ -103,6 +105,16 @@ class VGGDistance(PerceptualDistance):
                 first, second = F.normalize(pair.float(), dim=1).chunk(2)
                 total = total + (first - second).square().sum(dim=1).mean()
         return total
+
+
+def _read_features(path: Path, names: Iterable[str]) -> dict[str, Tensor]:
+    """The layers `names` of a VGG-16 of torchvision. Raises FileNotFoundError or ValueError."""
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+        return {name: stored[f"features.{name}"] for name in names}
+    except (pickle.UnpicklingError, KeyError, TypeError, RuntimeError) as mistake:
+        said = str(mistake).splitlines()[0]
+        raise ValueError(f"{path} is not torchvision's vgg16-397923af.pth: {said}") from mistake
 
 
 @dataclass(frozen=True)

@@ -61,10 +61,11 @@ def make_record(
     instructions: Sequence[Instruction] = (),
     has_state: bool = False,
     actions: np.ndarray | None = None,
+    action_space: ActionSpace = KEYS,
 ) -> ShardRecord:
     rng = np.random.default_rng(clip)
     if actions is None:
-        actions = rng.integers(0, 2, (num_frames, num_players, KEYS.num_keys), dtype=np.uint8)
+        actions = rng.integers(0, 2, (num_frames, num_players, action_space.num_keys), dtype=np.uint8)
     state = {}
     if has_state:
         places = rng.uniform(8, SIZE - 8, (num_frames, num_players, num_players, 2))
@@ -79,7 +80,7 @@ def make_record(
         height=SIZE,
         width=SIZE,
         fps=24.0,
-        action_space=KEYS,
+        action_space=action_space,
         actions=actions,
         caption=Caption(f"Clip number {clip}."),
         source="made up",
