@@ -13,7 +13,7 @@ from gamegen_x.config import entry_point
 from gamegen_x.training.checks import check_run, is_first_process
 
 
-@entry_point("train", {"weights": str, "threads": int})
+@entry_point("train", {"weights": str, "threads": int, "past": dict, "players": dict})
 def main(cfg: DictConfig) -> None:
     hydra = HydraConfig.get()
     if hydra.mode == RunMode.MULTIRUN:

@@ -86,8 +86,10 @@ class PlainBlock(nn.Module):
         text: Float[Tensor, "b l d"],
         text_mask: Bool[Tensor, "b l"],
         past: None = None,
+        company: None = None,
     ) -> Float[Tensor, "b t n d"]:
         assert past is None
+        assert company is None
         num_frames, num_tokens = tokens.shape[1:3]
         modulation = (time_modulation + self.modulation_table)[:, :, :, None]
         shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = modulation.unbind(dim=2)

@@ -147,13 +147,23 @@ def check(cfg: DictConfig, kinds: Kinds = MappingProxyType({})) -> None:
             mistakes += _argument_mistakes(given, find_signature(target), place, frozenset())
     if is_complete:
         resolved = OmegaConf.to_container(cfg, resolve=True)
-        mistakes += _target_mistakes(resolved, "", frozenset(_references(raw, ())))
+        told = {mistake.split(":")[0] for mistake in mistakes}
+        found = _target_mistakes(resolved, "", frozenset(_references(raw, ())))
+        mistakes += [mistake for mistake in found if _copied_from(raw, mistake.split(":")[0]) not in told]
     if len(mistakes) == 1:
         raise ValueError(mistakes[0])
     if mistakes:
         shown = "".join(f"\n  {mistake}" for mistake in mistakes[:MAX_SHOWN])
         more = f"\n  and {len(mistakes) - MAX_SHOWN} more" if len(mistakes) > MAX_SHOWN else ""
         raise ValueError(f"{len(mistakes)} mistakes in the configuration:{shown}{more}")
+
+
+def _copied_from(raw: Any, place: str) -> str | None:
+    """The key whose value stands at a place too, by an interpolation that is nothing else."""
+    for name in place.split("."):
+        raw = raw.get(name) if isinstance(raw, dict) else None
+    copied = re.fullmatch(r"\$\{([\w.]+)\}", raw) if isinstance(raw, str) else None
+    return copied[1] if copied else None
 
 
 def nearest(name: str, known: Sequence[str]) -> str:

@@ -21,6 +21,7 @@ function seated(changes) {
   session.connect(0);
   session.take();
   session.receive(welcome(changes), 1);
+  session.receive(pack([24, 0.5, 1.5, 1.5, 100.25]), 1);
   return { session, heard };
 }
 
@@ -42,6 +43,17 @@ test("keys are sent once a tick, and each Input repeats the ticks before", () =>
   assert.deepEqual(ticks, ticks.map((_, place) => ticks[0] + place));
   assert.equal(inputs[inputs.length - 1][4].length, 2 * 4);
   assert.ok(inputs.every((each) => each[3] === 1));
+});
+
+test("no keys are sent before the line was measured", () => {
+  const session = new Session({ room: "r" });
+  session.connect(0);
+  session.receive(welcome(), 1);
+  session.take();
+  for (let now = 2; now < 200; now += 16) session.step(now, 1);
+  const tags = said(session).map(([tag]) => tag);
+  assert.ok(!tags.includes(2));
+  assert.deepEqual([tags.includes(4), tags.filter((tag) => tag === 5).length], [true, 2]);
 });
 
 test("a key that is tapped between two ticks is not lost", () => {
@@ -90,6 +102,7 @@ test("bytes that nobody can read change nothing", () => {
 
 test("the server's tick is followed without jumps, and found again after a pause", () => {
   const clock = new TickEstimate(24, 100, 0);
+  clock.pong({ t0: -40, t1: 0, t2: 0, tick: 102 - 0.48 }, 0); // a tick behind what all later ones say
   let last = clock.tick(0);
   for (let now = 0; now < 3000; now += 50) {
     clock.pong({ t0: now - 40, t1: now, t2: now, tick: 103 + (now / 1000) * 24 - 0.48 }, now);

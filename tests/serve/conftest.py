@@ -14,7 +14,7 @@ def server(tmp_path_factory):
         "lobby.max_rooms=4",
         "socket.stall_s=1.5",
         "room.connection.hello_ticks=12",
-        "room.room.away_ticks=6",  # seats of those who were shut out are free again soon
+        "room.room.away_ticks=72",  # seats of those who were shut out are free again soon
         "room.room.ladder.worse_after=100000",  # a busy machine is no reason to refuse anybody here
     )
     with running(*overrides) as found:

@@ -25,8 +25,8 @@ def serve_config(*overrides):
         return compose("serve", overrides=list(overrides))
 
 
-def wait_until(is_true, said="it never became true"):
-    end = time.monotonic() + PATIENCE_S
+def wait_until(is_true, said="it never became true", seconds=PATIENCE_S):
+    end = time.monotonic() + seconds
     while not is_true():
         assert time.monotonic() < end, said
         time.sleep(0.02)

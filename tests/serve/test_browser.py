@@ -30,7 +30,7 @@ def windows(server):
 
 def becomes_true(page, expression):
     """As `wait_for_function`, which the page's security policy does not let evaluate text."""
-    wait_until(lambda: page.evaluate(expression), expression)
+    wait_until(lambda: page.evaluate(expression), expression, PATIENCE_MS / 1000)
 
 
 def _window(browser, server):

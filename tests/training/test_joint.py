@@ -87,12 +87,12 @@ def test_players_who_see_each_other_share_their_times_and_simplex_draws_their_se
 
 
 def test_the_loss_counts_places_of_other_players_more(tmp_path, batch):
-    plain = build(a_config(tmp_path, "task.past=null", stage="pretrain").task)
     weighted = build(a_config(tmp_path, "task.past=null", "task.player_weight=7.0", stage="pretrain").task)
-    for task in (plain, weighted):
-        task.model.forward = lambda latents, *_: torch.zeros_like(latents)
+    weighted.model.forward = lambda latents, *_: torch.zeros_like(latents)
     everywhere = replace(batch, others=torch.ones_like(batch.others))
-    expected = plain.losses(batch, MOMENT)["loss"]
+    weighted.player_weight = 1.0
+    expected = weighted.losses(batch, MOMENT)["loss"]
+    weighted.player_weight = 7.0
     assert torch.allclose(weighted.losses(everywhere, MOMENT)["loss"], expected)
     assert not torch.allclose(weighted.losses(batch, MOMENT)["loss"], expected)
     with pytest.raises(ValueError, match=r"task\.player_weight needs to know where players see each other"):

@@ -2,6 +2,7 @@
 
 const NUM_PONGS = 16;
 const MAX_SLEW = 0.05; // an estimate runs at most so much faster or slower than the clock
+const MAX_ROUND_TRIP_S = 10;
 const JUMP_TICKS = 24; // what differs more is no drift: the world stood still, or a clock was set
 
 export class TickEstimate {
@@ -16,12 +17,17 @@ export class TickEstimate {
     this.readAt = now;
   }
 
+  /** Whether it rests on a Pong; before the first it is a guess that lags. */
+  isMeasured() {
+    return this.samples.length > 0;
+  }
+
   /** Takes in a Pong that came now. */
   pong(message, now) {
     const roundTrip = this.ticks(now - message.t0 - (message.t2 - message.t1));
-    if (roundTrip < 0 || message.tick < 0) return;
+    if (roundTrip < 0 || roundTrip > MAX_ROUND_TRIP_S * this.fps || message.tick < 0) return; // a clock was set
     const offset = message.tick + roundTrip / 2 - this.ticks(now);
-    if (Math.abs(offset - this.offset) > JUMP_TICKS) this.set(message.tick + roundTrip / 2, now);
+    if (!this.isMeasured() || Math.abs(offset - this.offset) > JUMP_TICKS) this.set(message.tick + roundTrip / 2, now);
     this.samples.push({ roundTrip, offset, serverMs: message.t2 + (roundTrip / 2 / this.fps) * 1000 - now });
     if (this.samples.length > NUM_PONGS) this.samples.shift();
   }

@@ -6,7 +6,7 @@ import { TickEstimate } from "./clock.js";
 import { StateCodec, hashOf } from "./state.js";
 import { PROTOCOL, bytesOfKeys, decode, encode } from "./wire.js";
 
-const RULES = { helloEvery: 500, pingEvery: 500, resyncEvery: 250, textEvery: 500, silence: 4000, delayEvery: 1000, maxDelay: 6, stateRing: 128, maxCopies: 16 };
+const RULES = { helloEvery: 500, firstPingEvery: 100, pingEvery: 500, resyncEvery: 250, textEvery: 500, silence: 4000, delayEvery: 1000, maxDelay: 6, stateRing: 128, maxCopies: 16 };
 export const CLOSING = new Set(["too_much_malformed", "too_large", "unknown_protocol", "hello_timeout", "unauthorized", "unknown_room", "room_full", "resume_refused", "replaced", "flooding", "overloaded", "going_away", "internal"]);
 
 export class Session {
@@ -53,7 +53,7 @@ export class Session {
     if (this.welcome === null) {
       if (now - this.helloAt >= RULES.helloEvery) this.hello(now);
     } else if (!this.isLost) {
-      if (this.role === "player") this.sendKeys(now, held);
+      if (this.role === "player" && this.estimate.isMeasured()) this.sendKeys(now, held); // before, they would be late
       else if (now - this.ackAt >= 1000 / this.welcome.fps) {
         this.ackAt = now;
         this.put("Ack", { ...this.acks(), decode_ms: 0, buffer_ms: 0 });
@@ -192,7 +192,7 @@ export class Session {
   // What is asked, said and reported again ------------------------------------------------------------------------------
 
   askAndReport(now) {
-    if (now - this.pingAt >= RULES.pingEvery) {
+    if (now - this.pingAt >= (this.estimate.isMeasured() ? RULES.pingEvery : RULES.firstPingEvery)) {
       this.pingAt = now;
       this.put("Ping", { t0: Math.max(now, 0) });
     }
