@@ -2,7 +2,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from torchvision.models import vgg16
 
 from gamegen_x.models.discriminator import VideoCritic
 from gamegen_x.training.vae_losses import GradientDistance, VGGDistance, decibels, detail_weight, pixel_losses, verdict
@@ -39,11 +38,12 @@ def test_a_look_is_nearest_to_itself_and_blur_is_seen(distance):
 
 
 def test_vgg_takes_the_features_of_its_file_and_refuses_other_files(tmp_path):
-    whole, path = vgg16(weights=None), tmp_path / "vgg16.pth"
-    torch.save(whole.state_dict(), path)
+    random, path = VGGDistance(weights=None, layers=[8]).features, tmp_path / "vgg16.pth"
+    stored = {f"features.{name}": value for name, value in random.state_dict().items()}
+    torch.save(stored | {"classifier.6.bias": torch.zeros(1000)}, path)
     read = VGGDistance(weights=str(path), layers=[3]).features
     assert len(read) == 4
-    assert torch.equal(read[0].weight, whole.features[0].weight)
+    assert torch.equal(read[2].weight, random[2].weight)
     for foreign in ({"features.0.weight": torch.zeros(1)}, [1, 2], Path("a path is no tensor")):
         torch.save(foreign, path)
         with pytest.raises(ValueError, match=r"is not torchvision's vgg16-397923af.pth: "):
