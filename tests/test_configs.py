@@ -5,6 +5,7 @@ from copy import deepcopy
 from functools import cache, cached_property
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
@@ -35,6 +36,7 @@ ONE_STEP = [
     "callbacks.preview.num_clips=1",
     "sampler.num_steps=1",
 ]
+NUM_FRAMES = 24  # of a made-up clip
 NARROW = {"dim": 64, "num_heads": 2, "num_pairs": 2}  # what is left of a network that no CPU could train
 
 
@@ -50,6 +52,18 @@ def trainer_of_a_cpu():
         return compose("train", ["trainer=cpu"]).trainer
 
 
+def snowglobes_truth():
+    """What Snowglobe tells of some frames: networks may be told of it."""
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        game = build(compose("record", ["game=snowglobe", "output=unused"]).game)
+    game.reset(seed=0)
+    facts = []
+    for _ in range(NUM_FRAMES):
+        game.step({agent: np.eye(game.num_keys, dtype=np.uint8)[0] for agent in game.agents})
+        facts.append(game.facts_now())
+    return {name: np.stack([each[name] for each in facts]) for name in facts[0]}
+
+
 def stands_on(cfg):
     """The experiment whose weights another one takes over, None for the first stage."""
     return None if cfg.weights is None else Path(cfg.weights).parent.name
@@ -63,9 +77,9 @@ def shrunk(name):
     cfg.merge_with_dotlist(ONE_STEP)
     if cfg.data.buckets is None:
         cfg.data.batch_size = 2
-        cfg.data.num_frames = min(cfg.data.num_frames, 24)
+        cfg.data.num_frames = min(cfg.data.num_frames, NUM_FRAMES)
     for bucket in (cfg.data.buckets or {}).values():
-        bucket.update(height=32, width=32, num_frames=min(bucket.num_frames, 24), batch_size=1)
+        bucket.update(height=32, width=32, num_frames=min(bucket.num_frames, NUM_FRAMES), batch_size=1)
     if cfg.data.height is not None:
         cfg.data.update(height=32, width=32)
     if cfg.msdit.dim > 256:
@@ -106,7 +120,8 @@ class Workshop:
         folder = self.folder / Path(cfg.data.dataset.folder).parent.name
         if not folder.is_dir():
             num_clips = 8 if folder.name == "ogamedata" else 2
-            write_dataset(folder, num_clips, num_frames=24, has_state=True, action_space=build(cfg.action_space))
+            truth = {"state": snowglobes_truth()} if folder.name == "snowglobe" else {"has_state": True}
+            write_dataset(folder, num_clips, num_frames=NUM_FRAMES, action_space=build(cfg.action_space), **truth)
         return folder
 
     @cached_property

@@ -26,7 +26,7 @@ def main(cfg: DictConfig) -> None:
     started = time.monotonic()
     if cfg.recordings is not None:  # what can be wrong with paths is said before anything heavy is loaded
         check_recordings(cfg.recordings)
-    if cfg.checkpoint is None:
+    if cfg.judges_only:
         prepare_judges(cfg)
         return
     weights = read_config(cfg.checkpoint)

@@ -194,13 +194,13 @@ class ClipSampler:
             prompt = rearrange(flat, "(b p) ... -> b p ...", p=num_players)
         silence, silence_mask = networks.text_encoder.encode([""] * num_clips)
         return Conditions(
-            text=text,
+            text=text.float(),  # a pretrained encoder may speak bfloat16
             text_mask=text_mask,
             fps=torch.full((num_clips,), networks.fps, device=device),
             num_frames=torch.full((num_clips,), float(self.window * frames_per_latent), device=device),
             actions=actions.to(device),
             has_actions=torch.full((num_clips, num_players), request.actions is not None, device=device),
-            instruction=silence,
+            instruction=silence.float(),
             instruction_mask=silence_mask,
             is_instructed=torch.zeros(num_clips, num_latents, dtype=torch.bool, device=device),
             video_prompt=prompt,
@@ -224,7 +224,7 @@ class ClipSampler:
         for i, one in enumerate(spoken):
             if one is not None:
                 is_instructed[i, one.frame // self.networks.vae.temporal_factor :] = True
-        return replace(conditions, instruction=tokens, instruction_mask=mask, is_instructed=is_instructed)
+        return replace(conditions, instruction=tokens.float(), instruction_mask=mask, is_instructed=is_instructed)
 
     def _check(self, request: SampleRequest) -> None:
         networks = self.networks

@@ -26,6 +26,7 @@ def check_run(cfg: DictConfig) -> None:
     if not is_first_process():
         return  # the first has looked already, and may have begun to write
     check_output(Path(cfg.output), cfg.resume)
+    check_foreign_files(cfg)
     if cfg.weights is not None:
         check_weights(Path(cfg.weights), cfg)
     elif cfg.task.get("latent_scale", 0) is None:  # a stage that stands on a trained vae, and no numbers by hand
@@ -35,7 +36,6 @@ def check_run(cfg: DictConfig) -> None:
             f"give weights=<folder>, e.g. weights=outputs/snowglobe_{_stage_before(cfg.stage)}/weights"
         )
     check_data(to_dict(cfg.data))
-    check_foreign_files(cfg)
     optimizer = str(cfg.task.optimizer._target_)
     if "muon" in optimizer and "zero_strategy" in str(OmegaConf.select(cfg, "trainer.strategy._target_")):
         raise ValueError(

@@ -62,11 +62,12 @@ def make_record(
     has_state: bool = False,
     actions: np.ndarray | None = None,
     action_space: ActionSpace = KEYS,
+    state: Mapping[str, np.ndarray] | None = None,
 ) -> ShardRecord:
     rng = np.random.default_rng(clip)
     if actions is None:
         actions = rng.integers(0, 2, (num_frames, num_players, action_space.num_keys), dtype=np.uint8)
-    state = {}
+    state = dict(state or {})
     if has_state:
         places = rng.uniform(8, SIZE - 8, (num_frames, num_players, num_players, 2))
         state = {
