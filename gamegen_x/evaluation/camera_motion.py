@@ -1,15 +1,14 @@
-"""Direction cosine: does the camera move where the keys say? Measured from pixels by optical flow, without a judge."""
+"""Direction cosine: does the camera move where the keys say? Measured from pixels by matching, without a judge."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 
 import cv2
 import numpy as np
 import torch
 from einops import rearrange
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, Int64, UInt8
 from torch import Tensor
 
 from gamegen_x.evaluation.answer import Answer, Row
@@ -20,24 +19,24 @@ from gamegen_x.evaluation.subject import Subject
 class DirectionCosine:
     """The cosine between the camera's commanded and measured direction in the picture, mean over blocks.
 
-    The camera moves against the background: its motion is minus the median optical flow of every pixel, summed over the
-    frames of a block. A block in which the picture stands still (`min_pixels`) has cosine 0.
+    Every generated block counts. One in which no motion of the camera can be seen has cosine 0.
     """
 
     def __init__(
-        self, *, directions: Mapping[str, Sequence[float]], min_pixels: float, max_real_blocks: int, num_clips: int
+        self,
+        *,
+        directions: Mapping[str, Sequence[float]],
+        camera_motion: CameraMotion,
+        max_real_blocks: int,
+        num_clips: int,
     ) -> None:
         self.directions = {name: np.asarray(direction, np.float64) for name, direction in directions.items()}
-        self.min_pixels = min_pixels
+        self.camera_motion = camera_motion
         self.max_real_blocks = max_real_blocks
         self.num_clips = num_clips
 
     def ask(self, subject: Subject) -> Answer | None:
-        unknown = sorted(set(self.directions) - set(subject.commands.names))
-        if unknown:
-            raise ValueError(
-                f"directions are given for {unknown}, which are none of the commands {subject.commands.names}"
-            )
+        self._check(subject)
         if not subject.is_player or not self.directions:
             return None
         by_command = self._generated(subject)
@@ -53,11 +52,24 @@ class DirectionCosine:
         rows = [Row("direction cosine", cosine, ceiling, 0.0, unit="")]
         rows += [Row(f"direction of {name!r}", by_command[name], ceilings[name], 0.0, unit="") for name in by_command]
         explanation = (
-            "The camera's motion is measured as minus the median optical flow (DIS) over each block and compared with "
-            "the direction that the keys command; 1 is the same direction, 0 no relation, -1 the opposite. Ceiling: "
-            "the same measurement on real video."
+            "The camera's motion is the one displacement that lays the pictures of a block over each other best, where "
+            "snow and rain are erased and fog and night are evened out before. It is compared with the direction that "
+            "the keys command: 1 is the same direction, -1 the opposite, 0 no relation. A block whose picture stands "
+            "still, is empty or fits nowhere counts as 0; none is left out. Ceiling: the same on real video."
         )
         return Answer("Direction: does the camera go where it is sent?", explanation, figures, rows)
+
+    def _check(self, subject: Subject) -> None:
+        unknown = sorted(set(self.directions) - set(subject.commands.names))
+        if unknown:
+            raise ValueError(
+                f"directions are given for {unknown}, which are none of the commands {subject.commands.names}"
+            )
+        if self.camera_motion.apart_frames > subject.generation.block_frames:
+            raise ValueError(
+                f"camera_motion.apart_frames is at most the {subject.generation.block_frames} frames of a block, "
+                f"got {self.camera_motion.apart_frames}"
+            )
 
     def _generated(self, subject: Subject) -> dict[str, float]:
         play, size = subject.play, subject.generation.block_frames
@@ -79,23 +91,76 @@ class DirectionCosine:
         cosines: dict[str, float] = {}
         for name, direction in self.directions.items():
             chosen = windows[commands == subject.commands.names.index(name)]
-            motions = torch.stack([camera_motion(window).sum(0) for window in chosen]).numpy()
-            lengths = np.linalg.norm(motions, axis=-1)
+            motions = torch.stack([self.camera_motion(window) for window in chosen]).double().numpy()
             along = motions @ (direction / np.linalg.norm(direction))
-            is_moving = lengths >= self.min_pixels
-            cosines[name] = float(np.where(is_moving, along / np.maximum(lengths, self.min_pixels), 0.0).mean())
+            lengths = np.linalg.norm(motions, axis=-1)
+            cosines[name] = float(np.divide(along, lengths, out=np.zeros_like(along), where=lengths > 0).mean())
         return cosines
 
 
-def camera_motion(frames: UInt8[Tensor, "t 3 h w"]) -> Float[Tensor, "t_less_one 2"]:
-    """How far the camera moved right and down between neighbouring frames, in pixels."""
-    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-    grey = [_full_contrast(frame) for frame in rearrange(frames, "t c h w -> t h w c").numpy()]
-    motions = [-np.median(flow.calc(before, after, None).reshape(-1, 2), axis=0) for before, after in pairwise(grey)]
-    return torch.from_numpy(np.stack(motions).astype(np.float32))
+class CameraMotion:
+    """Finds the displacement of the ground under whatever falls, hangs or moves in the picture by itself.
+
+    Of all displacements by whole pixels, the right one is a narrow dip in the mean difference of the overlapping
+    pictures: deeper than those a pixel or two beside it. What repeats on the screen, like falling snow, makes wide
+    slopes instead, on which the least difference alone would slide away.
+    """
+
+    def __init__(
+        self,
+        *,
+        apart_frames: int,
+        max_pixels: float,
+        speck_pixels: int,
+        detail_pixels: int,
+        detail_levels: float,
+        dip_pixels: int,
+        min_dip: float,
+    ) -> None:
+        self.apart_frames = apart_frames
+        self.reach = round(max_pixels * apart_frames)
+        self.speck = np.ones((speck_pixels, speck_pixels), np.uint8)
+        self.detail_pixels = detail_pixels
+        self.detail_levels = detail_levels
+        self.dip_pixels = dip_pixels
+        self.min_dip = min_dip
+        if self.reach < 1 or dip_pixels < 3 or dip_pixels % 2 == 0:
+            raise ValueError(
+                "need max_pixels * apart_frames >= 1 and an odd dip_pixels >= 3, "
+                f"got {max_pixels} * {apart_frames} and {dip_pixels}"
+            )
+
+    def __call__(self, frames: UInt8[Tensor, "t 3 h w"]) -> Float[Tensor, "2"]:
+        """Pixels a frame that the camera moves right and down, the same over all frames; 0 where nothing says so."""
+        details = [self._detail(frame) for frame in rearrange(frames, "t c h w -> t h w c").numpy()]
+        before = np.concatenate(details[: -self.apart_frames], axis=-1)
+        after = np.concatenate(details[self.apart_frames :], axis=-1)
+        return torch.from_numpy(self._displacement(before, after)) / self.apart_frames
+
+    def _detail(self, frame: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w 3"]:
+        """What the ground differs from its surroundings by: the same by night and in fog, and never more than a bit."""
+        ground = cv2.morphologyEx(frame, cv2.MORPH_OPEN, self.speck).astype(np.float32)
+        detail = ground - cv2.blur(ground, (self.detail_pixels, self.detail_pixels))
+        return np.clip(detail, -self.detail_levels, self.detail_levels)
+
+    def _displacement(
+        self, before: Float[np.ndarray, "h w c"], after: Float[np.ndarray, "h w c"]
+    ) -> Int64[np.ndarray, "2"]:
+        """Right and down, in whole pixels. A best one at the very end of the search is none: it may go on beyond it."""
+        margin = self.dip_pixels // 2
+        steps = range(-self.reach - margin, self.reach + margin + 1)
+        differences = np.array([[_difference(before, after, right, down) for right in steps] for down in steps])
+        around = cv2.blur(differences, (self.dip_pixels, self.dip_pixels))
+        dips = (around - differences)[margin:-margin, margin:-margin]
+        row, column = np.unravel_index(dips.argmax(), dips.shape)
+        is_inside = min(row, column) > 0 and max(row, column) < 2 * self.reach
+        is_deep = dips[row, column] > self.min_dip * around[margin + row, margin + column]
+        return np.array([column, row]) - self.reach if is_inside and is_deep else np.zeros(2, np.int64)
 
 
-def _full_contrast(frame: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w"]:
-    """Grey, stretched to all 256 values: flow is blind at night and in fog otherwise."""
-    grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
-    return cv2.normalize(grey, None, 0, 255, cv2.NORM_MINMAX)
+def _difference(before: Float[np.ndarray, "h w c"], after: Float[np.ndarray, "h w c"], right: int, down: int) -> float:
+    """The mean difference where two pictures overlap, if the camera moved right and down between them."""
+    height, width = before.shape[:2]
+    one = before[max(0, down) : height + min(0, down), max(0, right) : width + min(0, right)]
+    other = after[max(0, -down) : height + min(0, -down), max(0, -right) : width + min(0, -right)]
+    return cv2.norm(one, other, cv2.NORM_L1) / one.size

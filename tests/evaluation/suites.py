@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from moving_picture import COMMANDS, SENTENCES
 
-from gamegen_x.evaluation.camera_motion import DirectionCosine
+from gamegen_x.evaluation.camera_motion import CameraMotion, DirectionCosine
 from gamegen_x.evaluation.control_success import ControlSuccess
 from gamegen_x.evaluation.environment_success import EnvironmentSuccess
 from gamegen_x.evaluation.generation import Generation
@@ -83,7 +83,15 @@ def suite(folder: Path, **changes: Any) -> Suite:
             ),
             "direction": DirectionCosine(
                 directions={"w": [0.0, -1.0], "a": [-1.0, 0.0], "s": [0.0, 1.0], "d": [1.0, 0.0]},
-                min_pixels=1.0,
+                camera_motion=CameraMotion(
+                    apart_frames=2,
+                    max_pixels=3.0,
+                    speck_pixels=3,
+                    detail_pixels=9,
+                    detail_levels=40.0,
+                    dip_pixels=5,
+                    min_dip=0.02,
+                ),
                 max_real_blocks=100,
                 num_clips=6,
             ),
