@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from gamegen_x.models.instructnet import InstructNet
 from gamegen_x.models.layers.attention import SelfAttention
+from gamegen_x.models.layers.expectation import Expectation
 from gamegen_x.models.layers.kv_cache import PastFrames
 from gamegen_x.models.layers.modulation import VideoMetadata
 from gamegen_x.models.msdit import Block, MSDiT
@@ -74,6 +75,11 @@ class GameGenX(nn.Module):
         super().__init__()
         self.msdit = msdit
         self.instructnet = instructnet
+        if instructnet is not None and instructnet.carry is not None and not msdit.preconditioned:
+            raise ValueError(
+                "what InstructNet carries over is an expectation; set msdit.preconditioned=true, or "
+                "instructnet.carry=null"
+            )
         self.mixes = [module for module in self.modules() if isinstance(module, PlayerMix)]
 
     @property
@@ -116,10 +122,11 @@ class GameGenX(nn.Module):
         condition = msdit.condition(fold(time), metadata)
         modulation = msdit.modulation(condition)
         residuals: list[Tensor] = []
+        expected: Expectation | None = None
         if self.instructnet is not None and is_steered:
             prompt = conditions.video_prompt
             past = PastFrames() if past is None else past
-            residuals = self.instructnet(
+            residuals, expected = self.instructnet(
                 tokens,
                 modulation,
                 past.frame_before(fold(latents)),
@@ -134,15 +141,17 @@ class GameGenX(nn.Module):
                 company,
             )
         velocity = msdit.predict(
+            fold(latents),
+            fold(time),
             tokens,
             condition,
             modulation,
             each_player(conditions.text),
             each_player(conditions.text_mask),
-            size,
             residuals,
             past,
             company,
+            expected,
         )
         return rearrange(velocity, "(b p) ... -> b p ...", p=num_players)
 

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from gamegen_x.models.layers.attention import CrossAttention
+from gamegen_x.models.layers.expectation import Expectation
 from gamegen_x.models.layers.kv_cache import PastFrames
 from gamegen_x.models.layers.patches import Patchify
 from gamegen_x.models.msdit import Block, MSDiT, norm
@@ -57,27 +58,36 @@ class OperationFusion(nn.Module):
 
 
 class CarryOver(nn.Module):
-    """The frame before, carried over to new tokens in the way that the keys say: a mixture of `num_ways` linear maps.
+    """What keys lead to, to a first approximation: the frame before, filtered by a mixture of `num_ways` kernels.
 
-    A token sees the patch before it with a `ring` of latents around: what moves less than that within a latent frame
-    is carried to where it moves, without attention having to find it.
+    The keys mix the kernels and say how far to trust them. Both begin at nothing expected. What moves less than `ring`
+    latents within a latent frame is carried to where it moves, without attention having to find it.
     """
 
-    def __init__(
-        self, latent_channels: int, dim: int, patch: int, ring: int, num_ways: int, way_dim: int, keys_dim: int
-    ) -> None:
+    def __init__(self, latent_channels: int, dim: int, patch: int, ring: int, num_ways: int, keys_dim: int) -> None:
         super().__init__()
         self.num_ways = num_ways
-        self.ways = nn.Conv2d(latent_channels, num_ways * way_dim, patch + 2 * ring, stride=patch, padding=ring)
+        self.ways = nn.Conv2d(
+            latent_channels, num_ways * latent_channels, 1 + 2 * ring, padding="same", padding_mode="replicate"
+        )
         self.choose = nn.Linear(keys_dim, num_ways)
-        self.out = nn.Linear(num_ways * way_dim, dim)
+        self.log_deviation = nn.Linear(keys_dim, 1)
+        self.embed_mean = Patchify(latent_channels, dim, patch)
+        for linear in (self.choose, self.log_deviation):
+            nn.init.zeros_(linear.weight)
+            nn.init.zeros_(linear.bias)
 
     def forward(
         self, frame_before: Float[Tensor, "b t c h w"], keys: Float[Tensor, "b t d_keys"]
-    ) -> Float[Tensor, "b t n d"]:
+    ) -> tuple[Float[Tensor, "b t n d"], Expectation]:
+        """For tokens and for latents. A frame with none before it (zeros) is expected to be anything."""
         ways = self.ways(frame_before.flatten(0, 1).contiguous(memory_format=torch.channels_last))
-        ways = rearrange(ways, "(b t) (ways d) h w -> b t (h w) ways d", b=len(keys), ways=self.num_ways)
-        return self.out((ways * self.choose(F.silu(keys))[:, :, None, :, None]).flatten(3))
+        ways = rearrange(ways, "(b t) (ways c) h w -> b t ways c h w", b=len(keys), ways=self.num_ways)
+        shares, log_deviation = self.choose(F.silu(keys)), self.log_deviation(F.silu(keys))
+        has_before = frame_before.flatten(2).any(dim=2)
+        mean = torch.einsum("btwchx,btw->btchx", ways, shares).float() * has_before[..., None, None, None]
+        deviation = torch.where(has_before, log_deviation[..., 0].float().exp(), 1.0)
+        return self.embed_mean(mean), Expectation(mean, deviation)
 
 
 class InstructionFusion(nn.Module):
@@ -148,7 +158,7 @@ class InstructNet(nn.Module):
         causal: bool,
         temporal_cross_attention: bool,
         rotary_base: float,
-        carry: Mapping[str, int] | None = None,  # ring, num_ways and way_dim of the frame before; None: nothing of it
+        carry: Mapping[str, int] | None = None,  # ring and num_ways of CarryOver; None: nothing is expected
         players: MakeMix | None = None,  # how players see each other; None: they do not
     ) -> None:
         super().__init__()
@@ -189,14 +199,16 @@ class InstructNet(nn.Module):
         has_prompt: Bool[Tensor, " b"],
         past: PastFrames | None = None,
         company: Company | None = None,
-    ) -> list[Float[Tensor, "b t n d"]]:
+    ) -> tuple[list[Float[Tensor, "b t n d"]], Expectation | None]:
         keys = self.embed_keys(actions, has_actions)
         (words,) = (past or PastFrames()).read_once(lambda: (self.embed_text(instruction),))
         mask = instruction_mask | ~instruction_mask.any(dim=1, keepdim=True)  # nobody listens to an empty row
         if video_prompt is not None:
             tokens = tokens + self.embed_prompt(video_prompt) * has_prompt[:, None, None, None]
+        expected = None
         if self.carry is not None:
-            tokens = tokens + self.carry(frame_before, keys)
+            carried, expected = self.carry(frame_before, keys)
+            tokens = tokens + carried
         residuals = []
         for each in cast(Iterable[InstructBlock], self.blocks):
             tokens = each.operation(tokens, keys)
@@ -204,7 +216,7 @@ class InstructNet(nn.Module):
                 tokens = each.instruction(tokens, words, mask, is_instructed, past)
             tokens = each.block(tokens, modulation, words, mask, past, company)
             residuals.append(each.to_residual(tokens))
-        return residuals
+        return residuals, expected
 
     def start_from(self, foundation: MSDiT) -> None:
         """Copies the foundation's first blocks, and its text reading, into this network's."""

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from gamegen_x.models.layers.attention import CrossAttention, SelfAttention
+from gamegen_x.models.layers.expectation import Expectation, velocity_around
 from gamegen_x.models.layers.kv_cache import PastFrames
 from gamegen_x.models.layers.modulation import TIME_SCALE, MetadataEmbedder, ScalarEmbedder, VideoMetadata, modulate
 from gamegen_x.models.layers.patches import Patchify, unpatchify
@@ -117,6 +118,7 @@ class MSDiT(nn.Module):
         spatial_factor: int,
         players: MakeMix | None = None,  # how players see each other; None: they do not
         state_channels: int | None = None,  # of the drawn state of the world; None: it is not told
+        preconditioned: bool = False,  # the network corrects an expectation, see `velocity_around`
     ) -> None:
         super().__init__()
         if out_channels < latent_channels:
@@ -126,6 +128,7 @@ class MSDiT(nn.Module):
         self.causal = causal
         self.spatial_factor = spatial_factor
         self.state_channels = state_channels
+        self.preconditioned = preconditioned
         self.patchify = Patchify(latent_channels, dim, patch)
         self.embed_state = Patchify(state_channels, dim, patch) if state_channels else None
         self.embed_time = ScalarEmbedder(dim, num_sinusoids)
@@ -165,20 +168,22 @@ class MSDiT(nn.Module):
     ) -> Float[Tensor, "b t c h w"]:
         condition = self.condition(time, metadata)
         return self.predict(
-            self.embed(latents), condition, self.modulation(condition), text, text_mask, latents.shape[-2:], residuals
+            latents, time, self.embed(latents), condition, self.modulation(condition), text, text_mask, residuals
         )
 
     def predict(
         self,
+        latents: Float[Tensor, "b t c h w"],
+        time: Float[Tensor, "b t"],
         tokens: Float[Tensor, "b t n d"],
         condition: Float[Tensor, "b t d"],
         modulation: Float[Tensor, "b t 6 d"],
         text: Float[Tensor, "b l d_text"],
         text_mask: Bool[Tensor, "b l"],
-        size: Sequence[int],  # height and width of the latents
         residuals: Sequence[Float[Tensor, "b t n d"]] = (),
         past: PastFrames | None = None,
         company: Company | None = None,
+        expected: Expectation | None = None,  # of a preconditioned model; None: nothing is known
     ) -> Float[Tensor, "b t c h w"]:
         """`forward` from what `embed`, `condition` and `modulation` gave: an InstructNet is shown the same."""
         text, text_mask = self.text_or_null(text, text_mask)
@@ -190,8 +195,11 @@ class MSDiT(nn.Module):
                 tokens = tokens + residuals[after.index(i)]
         shift, scale = (condition[:, :, None] + self.last_table).unbind(dim=2)
         out = self.last(modulate(norm(tokens), shift, scale))
-        height, width = size[0] // self.patch, size[1] // self.patch
-        return unpatchify(out, height, width, self.patch)[:, :, : self.latent_channels]
+        height, width = (side // self.patch for side in latents.shape[-2:])
+        out = unpatchify(out, height, width, self.patch)[:, :, : self.latent_channels]
+        if not self.preconditioned:
+            return out
+        return velocity_around(expected or Expectation.of_nothing(latents, time), latents, time, out)
 
     def embed(self, latents: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t n d"]:
         """Tokens of latents, with the positions of the picture added."""
