@@ -66,10 +66,9 @@ class CarryOver(nn.Module):
 
     def __init__(self, latent_channels: int, dim: int, patch: int, ring: int, num_ways: int, keys_dim: int) -> None:
         super().__init__()
+        self.ring = ring
         self.num_ways = num_ways
-        self.ways = nn.Conv2d(
-            latent_channels, num_ways * latent_channels, 1 + 2 * ring, padding="same", padding_mode="replicate"
-        )
+        self.ways = nn.Linear(latent_channels * (1 + 2 * ring) ** 2, num_ways * latent_channels)
         self.choose = nn.Linear(keys_dim, num_ways)
         self.log_deviation = nn.Linear(keys_dim, 1)
         self.embed_mean = Patchify(latent_channels, dim, patch)
@@ -81,13 +80,17 @@ class CarryOver(nn.Module):
         self, frame_before: Float[Tensor, "b t c h w"], keys: Float[Tensor, "b t d_keys"]
     ) -> tuple[Float[Tensor, "b t n d"], Expectation]:
         """For tokens and for latents. A frame with none before it (zeros) is expected to be anything."""
-        ways = self.ways(frame_before.flatten(0, 1).contiguous(memory_format=torch.channels_last))
-        ways = rearrange(ways, "(b t) (ways c) h w -> b t ways c h w", b=len(keys), ways=self.num_ways)
+        height = frame_before.shape[-2]
+        padded = F.pad(frame_before.flatten(0, 1), (self.ring,) * 4, mode="replicate")
+        around = F.unfold(padded, 1 + 2 * self.ring).mT  # a product over rows: the same bits in any batch
+        ways = rearrange(
+            self.ways(around), "(b t) (h w) (ways c) -> b t ways c h w", b=len(keys), h=height, ways=self.num_ways
+        )
         shares, log_deviation = self.choose(F.silu(keys)), self.log_deviation(F.silu(keys))
         has_before = frame_before.flatten(2).any(dim=2)
-        mean = torch.einsum("btwchx,btw->btchx", ways, shares).float() * has_before[..., None, None, None]
+        mean = (ways * shares[..., None, None, None]).sum(2) * has_before[..., None, None, None]
         deviation = torch.where(has_before, log_deviation[..., 0].float().exp(), 1.0)
-        return self.embed_mean(mean), Expectation(mean, deviation)
+        return self.embed_mean(mean), Expectation(mean.float(), deviation)
 
 
 class InstructionFusion(nn.Module):

@@ -3,6 +3,7 @@ import torch
 
 from gamegen_x.models.gamegen import Conditions, GameGenX
 from gamegen_x.models.instructnet import CarryOver, InstructNet, actions_per_latent
+from gamegen_x.models.layers.expectation import Expectation, velocity_around
 from gamegen_x.models.layers.kv_cache import PastFrames
 from gamegen_x.models.msdit import MSDiT, residual_places
 
@@ -26,6 +27,7 @@ def small_msdit(causal=True):
         rotary_base=10_000.0,
         num_sinusoids=16,
         spatial_factor=8,
+        preconditioned=True,
     )
 
 
@@ -44,7 +46,7 @@ def small_instructnet():
         causal=True,
         temporal_cross_attention=True,
         rotary_base=10_000.0,
-        carry={"ring": 1, "num_ways": 3, "way_dim": 8},
+        carry={"ring": 1, "num_ways": 3},
     )
 
 
@@ -108,14 +110,47 @@ def test_a_key_moves_its_own_latent_frame_and_none_before():
 
 
 def test_keys_choose_how_the_frame_before_is_carried_over_and_only_from_within_the_ring():
-    carry = stir(CarryOver(latent_channels=4, dim=8, patch=2, ring=1, num_ways=3, way_dim=5, keys_dim=6))
+    carry = stir(CarryOver(latent_channels=4, dim=8, patch=2, ring=1, num_ways=3, keys_dim=6))
     before, keys = torch.randn(1, 2, 4, 8, 8), torch.randn(1, 2, 6)
-    assert not torch.allclose(carry(before, keys), carry(before, -keys))
+    tokens, expected = carry(before, keys)
+    assert not torch.allclose(expected.mean, carry(before, -keys)[1].mean)
     touched = before.clone()
-    touched[0, 0, :, 4, 4] += 1  # in the patch of rows 4-5, columns 4-5, and in the rings around its neighbours above
-    moved = (carry(touched, keys) != carry(before, keys)).any(-1)
-    assert [divmod(int(token), 4) for token in moved[0, 0].nonzero()] == [(1, 1), (1, 2), (2, 1), (2, 2)]
+    touched[0, 0, :, 4, 4] += 1
+    tokens_after, after = carry(touched, keys)
+    moved = (after.mean != expected.mean).any(2)
+    assert [divmod(int(place), 8) for place in moved[0, 0].flatten().nonzero()] == [
+        (row, column) for row in (3, 4, 5) for column in (3, 4, 5)
+    ]
     assert not moved[0, 1].any()
+    assert torch.equal((tokens_after != tokens).any(-1)[0, 0].nonzero()[:, 0], torch.tensor([5, 6, 9, 10]))
+
+
+def test_nothing_is_expected_of_a_frame_that_has_none_before_it():
+    carry = stir(CarryOver(latent_channels=4, dim=8, patch=2, ring=1, num_ways=3, keys_dim=6))
+    before, keys = torch.randn(2, 2, 4, 8, 8), torch.randn(2, 2, 6)
+    before[0, 0] = 0
+    _, expected = carry(before, keys)
+    assert (expected.mean[0, 0] == 0).all() and expected.deviation[0, 0] == 1
+    assert (expected.mean[1] != 0).any() and (expected.deviation[1] != 1).all()
+
+
+@pytest.mark.parametrize("time", [0.0, 0.3, 0.8, 1.0])
+@pytest.mark.parametrize(("mean", "deviation"), [(0.0, 1.0), (1.5, 0.4)])
+def test_of_a_normal_distribution_the_expected_velocity_is_the_best_guess(time, mean, deviation):
+    generator = torch.Generator().manual_seed(0)
+    data = mean + deviation * torch.randn(200_000, generator=generator)
+    noise = torch.randn(200_000, generator=generator)
+    point = (time * data + (1 - time) * noise).view(1, 1, 1, 400, 500)
+    velocity = (data - noise).view_as(point)
+    expected = Expectation(torch.full_like(point, mean), torch.full((1, 1), deviation))
+    times = torch.full((1, 1), time)
+    guess = velocity_around(expected, point, times, torch.zeros_like(point))
+    spread = velocity_around(expected, point, times, torch.ones_like(point)) - guess
+    error = velocity - guess
+    assert error.mean().abs() < 0.01  # nothing left to know from the point:
+    assert (error * (point - point.mean())).mean().abs() < 0.01
+    assert torch.allclose(spread, spread.flatten()[0].expand_as(spread), atol=1e-6)
+    assert error.std() == pytest.approx(float(spread.flatten()[0]), rel=0.01)  # a correction is measured in its units
 
 
 def test_keys_that_nobody_gave_do_not_matter():
@@ -227,6 +262,10 @@ def test_actions_are_cut_into_latent_frames_and_a_short_first_one_is_led_by_its_
     assert grouped.flatten().tolist() == [0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
 
 
-def test_a_foundation_starts_by_predicting_nothing():
+def test_a_foundation_starts_by_expecting_nothing():
     latents, time = some_latents()
-    assert (GameGenX(small_msdit(), None)(latents, time, some_conditions()) == 0).all()
+    predicted = GameGenX(small_msdit(), None)(latents, time, some_conditions())
+    expected = velocity_around(
+        Expectation.of_nothing(latents[:, 0], time[:, 0]), latents[:, 0], time[:, 0], torch.zeros_like(latents[:, 0])
+    )
+    assert torch.equal(predicted[:, 0], expected)

@@ -34,11 +34,11 @@ def some_networks(frames_per_latent=4, kind="causal", players=None):
     vae = VideoVAE(4, 2, [stage], 4, chunk_frames=None, min_log_variance=-10.0, max_log_variance=4.0)
     msdit = MSDiT(
         latent_channels=4, out_channels=4, num_pairs=2, max_text_tokens=8, temporal_cross_attention=False,
-        num_sinusoids=16, spatial_factor=8, players=players, **DIM,
+        num_sinusoids=16, spatial_factor=8, preconditioned=True, players=players, **DIM,
     )  # fmt: skip
     instructnet = InstructNet(
         latent_channels=4, num_blocks=2, num_keys=2, frames_per_latent=frames_per_latent, keys_dim=8,
-        carry={"ring": 1, "num_ways": 2, "way_dim": 4}, temporal_cross_attention=False, players=players, **DIM,
+        carry={"ring": 1, "num_ways": 2}, temporal_cross_attention=False, players=players, **DIM,
     )  # fmt: skip
     text_encoder = ByteT5TextEncoder(dim=16, num_layers=1, num_heads=2, feed_forward=16, max_bytes=32, pool=4)
     for network in (vae, msdit, instructnet, text_encoder):
