@@ -57,22 +57,41 @@ class OperationFusion(nn.Module):
         return features + norm(features) * scale + shift
 
 
-class CarryOver(nn.Module):
-    """What keys lead to, to a first approximation: the frame before, filtered by a mixture of `num_ways` kernels.
+class Neighbourhood(nn.Module):
+    """A convolution of picture size, written as a product over rows: a row has the same bits in any batch."""
 
-    The keys mix the kernels and say how far to trust them. Both begin at nothing expected. What moves less than `ring`
-    latents within a latent frame is carried to where it moves, without attention having to find it.
-    """
-
-    def __init__(self, latent_channels: int, dim: int, patch: int, ring: int, num_ways: int, keys_dim: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, ring: int) -> None:
         super().__init__()
         self.ring = ring
+        self.linear = nn.Linear(in_channels * (1 + 2 * ring) ** 2, out_channels)
+
+    def forward(self, picture: Float[Tensor, "n c_in h w"]) -> Float[Tensor, "n c_out h w"]:
+        around = F.unfold(F.pad(picture, (self.ring,) * 4, mode="replicate"), 1 + 2 * self.ring)
+        return rearrange(self.linear(around.mT), "n (h w) c -> n c h w", h=picture.shape[-2])
+
+
+class CarryOver(nn.Module):
+    """What keys make of the frame before, as far as that can be foreseen: a small convolutional network.
+
+    `num_ways` kernels that the keys mix carry everything to where it moves, up to `ring` latents a latent frame; two
+    hidden layers of `width` channels, which the keys steer, sharpen that. The keys also say how far to trust it. An
+    untrained one expects nothing.
+    """
+
+    def __init__(
+        self, latent_channels: int, dim: int, patch: int, ring: int, num_ways: int, width: int, keys_dim: int
+    ) -> None:
+        super().__init__()
         self.num_ways = num_ways
-        self.ways = nn.Linear(latent_channels * (1 + 2 * ring) ** 2, num_ways * latent_channels)
+        self.ways = Neighbourhood(latent_channels, num_ways * latent_channels, ring)
         self.choose = nn.Linear(keys_dim, num_ways)
+        self.first = Neighbourhood(latent_channels, width, 1)
+        self.second = Neighbourhood(width, width, 1)
+        self.last = Neighbourhood(width, latent_channels, 1)
+        self.steer = nn.Linear(keys_dim, 4 * width)
         self.log_deviation = nn.Linear(keys_dim, 1)
         self.embed_mean = Patchify(latent_channels, dim, patch)
-        for linear in (self.choose, self.log_deviation):
+        for linear in (self.choose, self.last.linear, self.log_deviation):
             nn.init.zeros_(linear.weight)
             nn.init.zeros_(linear.bias)
 
@@ -80,16 +99,17 @@ class CarryOver(nn.Module):
         self, frame_before: Float[Tensor, "b t c h w"], keys: Float[Tensor, "b t d_keys"]
     ) -> tuple[Float[Tensor, "b t n d"], Expectation]:
         """For tokens and for latents. A frame with none before it (zeros) is expected to be anything."""
-        height = frame_before.shape[-2]
-        padded = F.pad(frame_before.flatten(0, 1), (self.ring,) * 4, mode="replicate")
-        around = F.unfold(padded, 1 + 2 * self.ring).mT  # a product over rows: the same bits in any batch
-        ways = rearrange(
-            self.ways(around), "(b t) (h w) (ways c) -> b t ways c h w", b=len(keys), h=height, ways=self.num_ways
-        )
-        shares, log_deviation = self.choose(F.silu(keys)), self.log_deviation(F.silu(keys))
+        keys = F.silu(keys)
+        before = frame_before.flatten(0, 1)
+        ways = rearrange(self.ways(before), "bt (ways c) h w -> bt ways c h w", ways=self.num_ways)
+        carried = (ways * self.choose(keys).flatten(0, 1)[..., None, None, None]).sum(1)
+        steering = self.steer(keys).flatten(0, 1)[..., None, None]
+        first_scale, first_shift, second_scale, second_shift = steering.chunk(4, dim=1)
+        hidden = F.silu(self.first(before) * (1 + first_scale) + first_shift)
+        hidden = F.silu(self.second(hidden) * (1 + second_scale) + second_shift)
         has_before = frame_before.flatten(2).any(dim=2)
-        mean = (ways * shares[..., None, None, None]).sum(2) * has_before[..., None, None, None]
-        deviation = torch.where(has_before, log_deviation[..., 0].float().exp(), 1.0)
+        mean = (carried + self.last(hidden)).view_as(frame_before) * has_before[..., None, None, None]
+        deviation = torch.where(has_before, self.log_deviation(keys)[..., 0].float().exp(), 1.0)
         return self.embed_mean(mean), Expectation(mean.float(), deviation)
 
 
@@ -161,7 +181,7 @@ class InstructNet(nn.Module):
         causal: bool,
         temporal_cross_attention: bool,
         rotary_base: float,
-        carry: Mapping[str, int] | None = None,  # ring and num_ways of CarryOver; None: nothing is expected
+        carry: Mapping[str, int] | None = None,  # ring, num_ways and width of CarryOver; None: nothing is expected
         players: MakeMix | None = None,  # how players see each other; None: they do not
     ) -> None:
         super().__init__()

@@ -40,7 +40,7 @@ DESCRIPTIONS = {
         "_target_": "gamegen_x.models.instructnet.InstructNet", "latent_channels": 4, "dim": 32, "num_blocks": 2,
         "num_heads": 2, "mlp_ratio": 2.0, "patch": 2, "num_keys": 2, "frames_per_latent": 4, "keys_dim": 8,
         "text_dim": 16, "causal": True, "temporal_cross_attention": False, "rotary_base": 1e4,
-        "carry": {"ring": 1, "num_ways": 2},
+        "carry": {"ring": 1, "num_ways": 2, "width": 8},
     },
 }  # fmt: skip
 CLASSES = {"vae": VideoVAE, "text_encoder": ByteT5TextEncoder, "msdit": MSDiT, "instructnet": InstructNet}
