@@ -15,6 +15,7 @@ from gamegen_x.models.layers.attention import CrossAttention
 from gamegen_x.models.layers.expectation import Expectation
 from gamegen_x.models.layers.kv_cache import PastFrames
 from gamegen_x.models.layers.patches import Patchify
+from gamegen_x.models.layers.rows import RowLinear
 from gamegen_x.models.msdit import Block, MSDiT, norm
 from gamegen_x.models.players.company import Company, MakeMix
 
@@ -28,7 +29,7 @@ class KeyEmbedder(nn.Module):
 
     def __init__(self, num_keys: int, frames_per_latent: int, dim: int) -> None:
         super().__init__()
-        self.mlp = nn.Sequential(nn.Linear(frames_per_latent * num_keys, dim), nn.SiLU(), nn.Linear(dim, dim))
+        self.mlp = nn.Sequential(RowLinear(frames_per_latent * num_keys, dim), nn.SiLU(), RowLinear(dim, dim))
         self.unknown = nn.Parameter(torch.randn(dim))
 
     def forward(
@@ -46,7 +47,7 @@ class OperationFusion(nn.Module):
 
     def __init__(self, keys_dim: int, dim: int) -> None:
         super().__init__()
-        self.to_scale_and_shift = nn.Linear(keys_dim, 2 * dim)
+        self.to_scale_and_shift = RowLinear(keys_dim, 2 * dim)
         nn.init.zeros_(self.to_scale_and_shift.weight)
         nn.init.zeros_(self.to_scale_and_shift.bias)
 
@@ -67,7 +68,7 @@ class Neighbourhood(nn.Module):
 
     def forward(self, picture: Float[Tensor, "n c_in h w"]) -> Float[Tensor, "n c_out h w"]:
         around = F.unfold(F.pad(picture, (self.ring,) * 4, mode="replicate"), 1 + 2 * self.ring)
-        return rearrange(self.linear(around.mT), "n (h w) c -> n c h w", h=picture.shape[-2])
+        return rearrange(self.linear(around.mT.contiguous()), "n (h w) c -> n c h w", h=picture.shape[-2])
 
 
 class CarryOver(nn.Module):
@@ -84,12 +85,12 @@ class CarryOver(nn.Module):
         super().__init__()
         self.num_ways = num_ways
         self.ways = Neighbourhood(latent_channels, num_ways * latent_channels, ring)
-        self.choose = nn.Linear(keys_dim, num_ways)
+        self.choose = RowLinear(keys_dim, num_ways)
         self.first = Neighbourhood(latent_channels, width, 1)
         self.second = Neighbourhood(width, width, 1)
         self.last = Neighbourhood(width, latent_channels, 1)
-        self.steer = nn.Linear(keys_dim, 4 * width)
-        self.log_deviation = nn.Linear(keys_dim, 1)
+        self.steer = RowLinear(keys_dim, 4 * width)
+        self.log_deviation = RowLinear(keys_dim, 1)
         self.embed_mean = Patchify(latent_channels, dim, patch)
         for linear in (self.choose, self.last.linear, self.log_deviation):
             nn.init.zeros_(linear.weight)

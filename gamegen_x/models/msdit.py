@@ -22,6 +22,7 @@ from gamegen_x.models.layers.kv_cache import PastFrames
 from gamegen_x.models.layers.modulation import TIME_SCALE, MetadataEmbedder, ScalarEmbedder, VideoMetadata, modulate
 from gamegen_x.models.layers.patches import Patchify, unpatchify
 from gamegen_x.models.layers.positions import RotaryPositions, picture_positions
+from gamegen_x.models.layers.rows import RowLinear
 from gamegen_x.models.players.company import Company, MakeMix
 
 NORM_EPS = 1e-6
@@ -135,7 +136,7 @@ class MSDiT(nn.Module):
         self.embed_metadata = MetadataEmbedder(dim, num_sinusoids)
         self.embed_text = nn.Sequential(nn.Linear(text_dim, dim), nn.GELU(approximate="tanh"), nn.Linear(dim, dim))
         self.null_text = nn.Parameter(torch.randn(max_text_tokens, text_dim) * text_dim**-0.5)
-        self.to_modulation = nn.Sequential(nn.SiLU(), nn.Linear(dim, 6 * dim))
+        self.to_modulation = nn.Sequential(nn.SiLU(), RowLinear(dim, 6 * dim))
         self.blocks = nn.ModuleList(
             Block(
                 dim,

@@ -119,7 +119,9 @@ def test_keys_choose_how_the_frame_before_is_carried_over_and_only_from_nearby()
     tokens_after, after = carry(touched, keys)
     moved = (after.mean != expected.mean).any(2)
     assert [divmod(int(place), 8) for place in moved[0, 0].flatten().nonzero()] == [
-        (row, column) for row in range(1, 8) for column in range(1, 8)  # three convolutions one after another
+        (row, column)
+        for row in range(1, 8)
+        for column in range(1, 8)  # three convolutions one after another
     ]
     assert not moved[0, 1].any()
     assert torch.equal((tokens_after != tokens).any(-1)[0, 0].nonzero()[:, 0], torch.arange(16))

@@ -22,7 +22,7 @@ from gamegen_x.schema.action_space import ActionSpace
 SAMPLER = {"num_steps": 2, "solver": "euler", "shift": 1.0, "guidance": 1.0, "window": 4, "block": 1}
 LIVE = {"num_slots": 3, "undo_ticks": 4, "precision": "fp32"}
 DIM = {"dim": 32, "num_heads": 2, "mlp_ratio": 2.0, "patch": 2, "text_dim": 16, "rotary_base": 1e4, "causal": True}
-SIZE = 32
+SIZE = 32  # four tokens a frame: of fewer rows, BLAS adds in another order (see models/layers/rows.py)
 
 
 def some_networks(frames_per_latent=4, kind="causal", players=None):

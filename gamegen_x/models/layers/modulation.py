@@ -9,13 +9,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gamegen_x.models.layers.positions import sinusoid
+from gamegen_x.models.layers.rows import RowLinear
 
 TIME_SCALE = 1000.0  # times in [0, 1] are spread over the sinusoids' wavelengths, as in DiT
 
 
 def perceptron(num_sinusoids: int, dim: int) -> nn.Sequential:
     """Two layers from sinusoids to a vector of unit size at first: what hangs on a small vector learns slowly."""
-    first, second = nn.Linear(num_sinusoids, dim), nn.Linear(dim, dim)
+    first, second = RowLinear(num_sinusoids, dim), RowLinear(dim, dim)
     nn.init.normal_(first.weight, std=(2 / num_sinusoids) ** 0.5)  # the mean square of a sinusoid is 1/2
     nn.init.normal_(second.weight, std=(0.36 * dim) ** -0.5)  # and 0.36 that of SiLU of a normal number
     return nn.Sequential(first, nn.SiLU(), second)
