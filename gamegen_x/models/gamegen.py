@@ -98,6 +98,7 @@ class GameGenX(nn.Module):
         conditions: Conditions,
         is_steered: bool = True,
         past: PastFrames | None = None,
+        expected: Expectation | None = None,  # players folded into the batch; None: what `expect` says
     ) -> Float[Tensor, "b p t c h w"]:
         num_players = latents.shape[1]
 
@@ -122,14 +123,16 @@ class GameGenX(nn.Module):
         condition = msdit.condition(fold(time), metadata)
         modulation = msdit.modulation(condition)
         residuals: list[Tensor] = []
-        expected: Expectation | None = None
         if self.instructnet is not None and is_steered:
             prompt = conditions.video_prompt
             past = PastFrames() if past is None else past
-            residuals, expected = self.instructnet(
+            frame_before = past.frame_before(fold(latents))
+            if expected is None:
+                expected = self.instructnet.expect(frame_before, fold(conditions.actions), fold(conditions.has_actions))
+            residuals = self.instructnet(
                 tokens,
                 modulation,
-                past.frame_before(fold(latents)),
+                expected,
                 fold(conditions.actions),
                 fold(conditions.has_actions),
                 each_player(conditions.instruction),
@@ -154,6 +157,16 @@ class GameGenX(nn.Module):
             expected,
         )
         return rearrange(velocity, "(b p) ... -> b p ...", p=num_players)
+
+    def expect(self, shown: Float[Tensor, "b p t c h w"], conditions: Conditions) -> Expectation | None:
+        """What the keys lead to from each frame before, players folded into the batch; None: nothing is expected."""
+        if self.instructnet is None:
+            return None
+        frame_before = PastFrames().frame_before(rearrange(shown, "b p ... -> (b p) ..."))
+        actions, has_actions = (
+            rearrange(value, "b p ... -> (b p) ...") for value in (conditions.actions, conditions.has_actions)
+        )
+        return self.instructnet.expect(frame_before, actions, has_actions)
 
     def temporal_attentions(self) -> list[SelfAttention]:
         """Those that a memory of past frames holds keys and values of, in the order in which a pass calls them."""

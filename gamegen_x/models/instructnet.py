@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -75,43 +75,51 @@ class CarryOver(nn.Module):
     """What keys make of the frame before, as far as that can be foreseen: a small convolutional network.
 
     `num_ways` kernels that the keys mix carry everything to where it moves, up to `ring` latents a latent frame; two
-    hidden layers of `width` channels, which the keys steer, sharpen that. The keys also say how far to trust it. An
-    untrained one expects nothing.
+    hidden layers of `width` channels, which the keys steer, sharpen that and say how far to trust it, place by place.
+    It is trained by the likelihood of what came. An untrained one expects nothing.
     """
 
     def __init__(
-        self, latent_channels: int, dim: int, patch: int, ring: int, num_ways: int, width: int, keys_dim: int
+        self,
+        latent_channels: int,
+        dim: int,
+        patch: int,
+        keys_dim: int,
+        ring: int,
+        num_ways: int,
+        width: int,
+        least_deviation: float,
     ) -> None:
         super().__init__()
         self.num_ways = num_ways
+        self.least_deviation = least_deviation
         self.ways = Neighbourhood(latent_channels, num_ways * latent_channels, ring)
         self.choose = RowLinear(keys_dim, num_ways)
         self.first = Neighbourhood(latent_channels, width, 1)
         self.second = Neighbourhood(width, width, 1)
-        self.last = Neighbourhood(width, latent_channels, 1)
+        self.last = Neighbourhood(width, latent_channels + 1, 1)
         self.steer = RowLinear(keys_dim, 4 * width)
-        self.log_deviation = RowLinear(keys_dim, 1)
         self.embed_mean = Patchify(latent_channels, dim, patch)
-        for linear in (self.choose, self.last.linear, self.log_deviation):
+        for linear in (self.choose, self.last.linear):
             nn.init.zeros_(linear.weight)
             nn.init.zeros_(linear.bias)
 
-    def forward(
-        self, frame_before: Float[Tensor, "b t c h w"], keys: Float[Tensor, "b t d_keys"]
-    ) -> tuple[Float[Tensor, "b t n d"], Expectation]:
-        """For tokens and for latents. A frame with none before it (zeros) is expected to be anything."""
-        keys = F.silu(keys)
+    def forward(self, frame_before: Float[Tensor, "b t c h w"], keys: Float[Tensor, "b t d_keys"]) -> Expectation:
+        """A frame with none before it (zeros) may be anything."""
+        keys = F.silu(keys).flatten(0, 1)
         before = frame_before.flatten(0, 1)
         ways = rearrange(self.ways(before), "bt (ways c) h w -> bt ways c h w", ways=self.num_ways)
-        carried = (ways * self.choose(keys).flatten(0, 1)[..., None, None, None]).sum(1)
-        steering = self.steer(keys).flatten(0, 1)[..., None, None]
-        first_scale, first_shift, second_scale, second_shift = steering.chunk(4, dim=1)
+        carried = (ways * self.choose(keys)[..., None, None, None]).sum(1)
+        first_scale, first_shift, second_scale, second_shift = self.steer(keys)[..., None, None].chunk(4, dim=1)
         hidden = F.silu(self.first(before) * (1 + first_scale) + first_shift)
         hidden = F.silu(self.second(hidden) * (1 + second_scale) + second_shift)
-        has_before = frame_before.flatten(2).any(dim=2)
-        mean = (carried + self.last(hidden)).view_as(frame_before) * has_before[..., None, None, None]
-        deviation = torch.where(has_before, self.log_deviation(keys)[..., 0].float().exp(), 1.0)
-        return self.embed_mean(mean), Expectation(mean.float(), deviation)
+        sharpened, log_deviation = self.last(hidden).float().split([before.shape[1], 1], dim=1)
+        has_before = before.flatten(1).any(dim=1)[:, None, None, None]
+        mean = (carried.float() + sharpened) * has_before
+        deviation = torch.where(has_before, log_deviation.exp().clamp_min(self.least_deviation), 1.0)
+        return Expectation(
+            *(rearrange(part, "(b t) ... -> b t ...", t=frame_before.shape[1]) for part in (mean, deviation))
+        )
 
 
 class InstructionFusion(nn.Module):
@@ -182,7 +190,7 @@ class InstructNet(nn.Module):
         causal: bool,
         temporal_cross_attention: bool,
         rotary_base: float,
-        carry: Mapping[str, int] | None = None,  # ring, num_ways and width of CarryOver; None: nothing is expected
+        carry: Mapping[str, Any] | None = None,  # of CarryOver; None: nothing is expected
         players: MakeMix | None = None,  # how players see each other; None: they do not
     ) -> None:
         super().__init__()
@@ -209,11 +217,20 @@ class InstructNet(nn.Module):
             for i in range(num_blocks)
         )
 
+    def expect(
+        self,
+        frame_before: Float[Tensor, "b t c h w"],  # of each frame, zeros where there was none
+        actions: Float[Tensor, "b t f k"],
+        has_actions: Bool[Tensor, " b"],
+    ) -> Expectation | None:
+        """What the keys lead to, before anything else is known."""
+        return None if self.carry is None else self.carry(frame_before, self.embed_keys(actions, has_actions))
+
     def forward(
         self,
         tokens: Float[Tensor, "b t n d"],
         modulation: Float[Tensor, "b t 6 d"],
-        frame_before: Float[Tensor, "b t c h w"],  # of each frame, zeros where there was none
+        expected: Expectation | None,  # what `expect` says
         actions: Float[Tensor, "b t f k"],
         has_actions: Bool[Tensor, " b"],
         instruction: Float[Tensor, "b l d_text"],
@@ -223,16 +240,14 @@ class InstructNet(nn.Module):
         has_prompt: Bool[Tensor, " b"],
         past: PastFrames | None = None,
         company: Company | None = None,
-    ) -> tuple[list[Float[Tensor, "b t n d"]], Expectation | None]:
+    ) -> list[Float[Tensor, "b t n d"]]:
         keys = self.embed_keys(actions, has_actions)
         (words,) = (past or PastFrames()).read_once(lambda: (self.embed_text(instruction),))
         mask = instruction_mask | ~instruction_mask.any(dim=1, keepdim=True)  # nobody listens to an empty row
         if video_prompt is not None:
             tokens = tokens + self.embed_prompt(video_prompt) * has_prompt[:, None, None, None]
-        expected = None
-        if self.carry is not None:
-            carried, expected = self.carry(frame_before, keys)
-            tokens = tokens + carried
+        if self.carry is not None and expected is not None:
+            tokens = tokens + self.carry.embed_mean(expected.mean.to(tokens.dtype))
         residuals = []
         for each in cast(Iterable[InstructBlock], self.blocks):
             tokens = each.operation(tokens, keys)
@@ -240,7 +255,7 @@ class InstructNet(nn.Module):
                 tokens = each.instruction(tokens, words, mask, is_instructed, past)
             tokens = each.block(tokens, modulation, words, mask, past, company)
             residuals.append(each.to_residual(tokens))
-        return residuals, expected
+        return residuals
 
     def start_from(self, foundation: MSDiT) -> None:
         """Copies the foundation's first blocks, and its text reading, into this network's."""

@@ -200,7 +200,7 @@ class MSDiT(nn.Module):
         out = unpatchify(out, height, width, self.patch)[:, :, : self.latent_channels]
         if not self.preconditioned:
             return out
-        return velocity_around(expected or Expectation.of_nothing(latents, time), latents, time, out)
+        return velocity_around(expected or Expectation.of_nothing(latents), latents, time, out)
 
     def embed(self, latents: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t n d"]:
         """Tokens of latents, with the positions of the picture added."""

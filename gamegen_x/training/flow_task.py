@@ -19,6 +19,7 @@ from gamegen_x.diffusion.flow import data_at_end, flow_matching_loss, point_on_f
 from gamegen_x.diffusion.time_sampling import FrameTimes
 from gamegen_x.models.gamegen import Conditions, GameGenX
 from gamegen_x.models.instructnet import actions_per_latent
+from gamegen_x.models.layers.expectation import Expectation
 from gamegen_x.models.layers.kv_cache import PastFrames
 from gamegen_x.models.text_encoder import TextEncoder
 from gamegen_x.models.vae import VideoVAE
@@ -124,15 +125,29 @@ class FlowTask(Task):
         point = point_on_flow(latents, moment.noise_like(latents, NOISE), time)
         conditions = self.conditions(batch, num_frames, moment)
         if self.past is None:
-            seen = self.blur_context(point.latents, is_generated, moment)
-            velocity = self.model(seen, time, conditions)
+            shown = self.blur_context(point.latents, is_generated, moment)
+            expected = self.model.expect(shown, conditions)
+            velocity = self.model(shown, time, conditions, expected=expected and expected.detach())
         else:
             shown = self.blur_context(
                 self.own_past(latents, conditions, moment), torch.zeros_like(is_generated), moment
             )
-            velocity = self.after_past(shown, point.latents, time, conditions)
+            expected = self.model.expect(shown, conditions)
+            velocity = self.after_past(shown, point.latents, time, conditions, expected and expected.detach())
         counted = is_generated & batch.is_player[:, :, None]
-        return {"loss": flow_matching_loss(velocity, point.velocity, counted, self._weight(batch))}
+        flow = flow_matching_loss(velocity, point.velocity, counted, self._weight(batch))
+        if expected is None:
+            return {"loss": flow}
+        surprise = self._surprise(expected, latents, counted)
+        return {"loss": flow + surprise, "flow": flow, "surprise": surprise}
+
+    def _surprise(
+        self, expected: Expectation, latents: Float[Tensor, "b p t c h w"], counted: Bool[Tensor, "b p t"]
+    ) -> Tensor:
+        """What comes is as likely as may be by what was expected: nothing else trains expectations."""
+        surprise = expected.surprise(rearrange(latents, "b p ... -> (b p) ...")).mean(dim=(2, 3, 4))
+        weight = rearrange(counted, "b p t -> (b p) t").to(surprise.dtype)
+        return (surprise * weight).sum() / weight.sum().clamp_min(1)
 
     def _weight(self, batch: Batch) -> Float[Tensor, "b p t 1 h w"] | None:
         """What each place counts: small moving things are learned last, so that players need more of the loss."""
@@ -151,13 +166,20 @@ class FlowTask(Task):
         latents: Float[Tensor, "b p t c h w"],
         time: Float[Tensor, "b p t"],
         conditions: Conditions,
+        expected: Expectation | None = None,  # of every frame; None: found on the way
     ) -> Float[Tensor, "b p t c h w"]:
         """The velocity of every frame, each after the frames of `shown` before it, which stand at time 1."""
         past = PastFrames(is_beside=True)
         before, num_before = shown[:, :, :-1], shown.shape[2] - 1
-        self.model(before, torch.ones_like(time[:, :, :-1]), conditions.frames(0, num_before), past=past)
+        self.model(
+            before,
+            torch.ones_like(time[:, :, :-1]),
+            conditions.frames(0, num_before),
+            past=past,
+            expected=expected and expected.frames(0, num_before),
+        )
         past.freeze()
-        return self.model(latents, time, conditions, past=past)
+        return self.model(latents, time, conditions, past=past, expected=expected)
 
     @torch.no_grad()
     def own_past(

@@ -34,13 +34,14 @@ DESCRIPTIONS = {
     "msdit": {
         "_target_": "gamegen_x.models.msdit.MSDiT", "latent_channels": 4, "out_channels": 4, "dim": 32, "num_pairs": 1,
         "num_heads": 2, "mlp_ratio": 2.0, "patch": 2, "text_dim": 16, "max_text_tokens": 8, "causal": True,
-        "temporal_cross_attention": False, "rotary_base": 1e4, "num_sinusoids": 16, "spatial_factor": 8, "preconditioned": True,
+        "temporal_cross_attention": False, "rotary_base": 1e4, "num_sinusoids": 16, "spatial_factor": 8,
+        "preconditioned": True,
     },
     "instructnet": {
         "_target_": "gamegen_x.models.instructnet.InstructNet", "latent_channels": 4, "dim": 32, "num_blocks": 2,
         "num_heads": 2, "mlp_ratio": 2.0, "patch": 2, "num_keys": 2, "frames_per_latent": 4, "keys_dim": 8,
         "text_dim": 16, "causal": True, "temporal_cross_attention": False, "rotary_base": 1e4,
-        "carry": {"ring": 1, "num_ways": 2, "width": 8},
+        "carry": {"ring": 1, "num_ways": 2, "width": 8, "least_deviation": 0.1},
     },
 }  # fmt: skip
 CLASSES = {"vae": VideoVAE, "text_encoder": ByteT5TextEncoder, "msdit": MSDiT, "instructnet": InstructNet}

@@ -38,7 +38,8 @@ def some_networks(frames_per_latent=4, kind="causal", players=None):
     )  # fmt: skip
     instructnet = InstructNet(
         latent_channels=4, num_blocks=2, num_keys=2, frames_per_latent=frames_per_latent, keys_dim=8,
-        carry={"ring": 1, "num_ways": 2, "width": 8}, temporal_cross_attention=False, players=players, **DIM,
+        carry={"ring": 1, "num_ways": 2, "width": 8, "least_deviation": 0.1}, temporal_cross_attention=False,
+        players=players, **DIM,
     )  # fmt: skip
     text_encoder = ByteT5TextEncoder(dim=16, num_layers=1, num_heads=2, feed_forward=16, max_bytes=32, pool=4)
     for network in (vae, msdit, instructnet, text_encoder):

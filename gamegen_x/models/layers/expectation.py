@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
@@ -11,14 +12,27 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Expectation:
-    """A normal distribution around `mean`, of one deviation a frame. Latents of unit variance: mean 0, deviation 1."""
+    """A normal distribution around `mean`, of one deviation a place. Latents of unit variance: mean 0, deviation 1."""
 
     mean: Float[Tensor, "b t c h w"]
-    deviation: Float[Tensor, "b t"]
+    deviation: Float[Tensor, "b t 1 h w"]
 
     @classmethod
-    def of_nothing(cls, latents: Float[Tensor, "b t c h w"], time: Float[Tensor, "b t"]) -> Expectation:
-        return cls(mean=latents.new_zeros(()).expand_as(latents), deviation=time.new_ones(()).expand_as(time))
+    def of_nothing(cls, latents: Float[Tensor, "b t c h w"]) -> Expectation:
+        return cls(mean=torch.zeros_like(latents), deviation=torch.ones_like(latents[:, :, :1]))
+
+    def frames(self, start: int, stop: int | None) -> Expectation:
+        return Expectation(self.mean[:, start:stop], self.deviation[:, start:stop])
+
+    def clips(self, count: int) -> Expectation:
+        return Expectation(self.mean[:count], self.deviation[:count])
+
+    def detach(self) -> Expectation:
+        return Expectation(self.mean.detach(), self.deviation.detach())
+
+    def surprise(self, data: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t c h w"]:
+        """The negative logarithm of the data's likelihood, in nats, less a constant."""
+        return self.deviation.log() + 0.5 * ((data - self.mean) / self.deviation).square()
 
 
 def velocity_around(
@@ -33,7 +47,7 @@ def velocity_around(
     and its deviation s / sqrt(D), with D = s^2 t^2 + (1 - t)^2. For m = 0 this is the preconditioning of Karras et al.
     (2022, equation 7) on the line of rectified flow. A network so spared learns what is not linear.
     """
-    t, s = (rearrange(value.float(), "b t -> b t 1 1 1") for value in (time, expected.deviation))
+    t, s = rearrange(time.float(), "b t -> b t 1 1 1"), expected.deviation
     variance = (s * t).square() + (1 - t).square()
     known = ((1 - t) * expected.mean + (s.square() * t - (1 - t)) * latents) / variance
     return known + correction * (s * variance.rsqrt())
