@@ -78,11 +78,10 @@ class GameLoop:
         room: Room,
         views: BlockViews,
         clock: TickClock,
-        lowest: Tier,  # what everybody gets while the ladder stands at lower resolution
         max_behind: int,  # blocks; then ticks are left out
         on_drawn: Callable[[Block, EncodedBlock], None] = lambda _block, _pictures: None,
     ) -> None:
-        self.room, self.views, self.clock, self.lowest, self.max_behind = room, views, clock, lowest, max_behind
+        self.room, self.views, self.clock, self.max_behind = room, views, clock, max_behind
         self.on_drawn = on_drawn
         self.viewers: list[Viewer] = []
         self.times = LoopTimes()
@@ -148,7 +147,7 @@ class GameLoop:
         )
 
     def _tier(self, viewer: Viewer) -> Tier:
-        return self.lowest if self.room.ladder.has_reached(LOWER_RESOLUTION) else viewer.tier
+        return viewer.tier.halved() if self.room.ladder.has_reached(LOWER_RESOLUTION) else viewer.tier
 
     def _milliseconds(self, ticks: float) -> float:
         return ticks * 1000 / self.clock.fps

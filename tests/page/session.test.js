@@ -8,7 +8,7 @@ import { Session } from "../../gamegen_x/serve/static/session.js";
 
 const LAYOUT = [["places", "integer", [2]]];
 const welcome = (changes = {}) => {
-  const fields = { room: "r", seat: 1, role: "player", tick: 100, fps: 24, block: 1, keys: ["w", "a"], layout: LAYOUT, limits: [], input_copies: 4, hash_every: 5, resume: "back", event: 3, text: 0, here: [0, 1], world: {}, ...changes };
+  const fields = { room: "r", seat: 1, role: "player", tick: 100, fps: 24, block: 1, keys: ["w", "a"], layout: LAYOUT, limits: [], input_copies: 4, hash_every: 5, resume: "back", event: 3, text: 0, here: [0, 1], world: {}, life: "first", ...changes };
   return pack2([16, ...Object.values(fields)]);
 };
 const pack2 = (message) => pack(message.map((each) => (each && typeof each === "object" && !Array.isArray(each) && !(each instanceof Uint8Array) ? [] : each)));

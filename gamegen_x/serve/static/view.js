@@ -10,11 +10,11 @@ export class View {
   constructor(canvas, marks, { isCalm = false } = {}) {
     Object.assign(this, { canvas, marks, isCalm });
     this.context = canvas.getContext("2d", { alpha: false });
-    this.context.imageSmoothingEnabled = false;
     this.queue = [];
     this.newestSeq = 0;
     this.dueAt = 0;
     this.picture = null;
+    this.size = [0, 0]; // of the largest picture so far: smaller ones are scaled up to it
     this.tick = -1; // of the picture that is shown
     this.stats = { shownAt: [], ageMs: 0, numShown: 0, generatedAt: 0, stalledMs: 0 };
   }
@@ -68,13 +68,14 @@ export class View {
 
   paint(bitmap, [x, y]) {
     const { canvas, context } = this;
-    if (canvas.width !== bitmap.width || canvas.height !== bitmap.height) {
-      canvas.width = bitmap.width;
-      canvas.height = bitmap.height;
+    if (bitmap.width > this.size[0]) {
+      this.size = [bitmap.width, bitmap.height];
+      [canvas.width, canvas.height] = this.size;
       canvas.parentElement.style.aspectRatio = `${bitmap.width} / ${bitmap.height}`;
     }
-    context.drawImage(bitmap, 0, 0);
-    if (x || y) context.drawImage(bitmap, Math.round(x), Math.round(y));
+    context.imageSmoothingEnabled = bitmap.width < canvas.width;
+    context.drawImage(bitmap, 0, 0, ...this.size);
+    if (x || y) context.drawImage(bitmap, Math.round(x), Math.round(y), ...this.size);
   }
 
   /** Arrows at the edge towards players who are out of sight. */
