@@ -170,8 +170,8 @@ class Lobby:
     async def _close(self, name: str, is_over: bool) -> None:
         found = self.rooms.pop(name)
         await _cancelled(found)
-        await asyncio.to_thread(found.recorder.close, is_over)
         found.close()
+        await asyncio.to_thread(found.recorder.close, is_over)
 
 
 async def _cancelled(each: OpenRoom) -> None:

@@ -524,7 +524,7 @@ class Room:
     def _acknowledge(self, seat: Seat, message: Input | Ack, now: float) -> None:
         if message.ack_state > seat.acked_state and message.ack_state in self._sent:
             round_trip = now - self._sent_at[message.ack_state]
-            seat.outbox.round_trip += (round_trip - seat.outbox.round_trip) / 8
+            seat.outbox.note_round_trip(round_trip)
             self.metrics.round_trips.append(round_trip)
             if seat.acked_state >= 0:
                 self.metrics.state_gaps.append(message.ack_state - seat.acked_state)

@@ -66,6 +66,18 @@ test("a key that is tapped between two ticks is not lost", () => {
   assert.equal(keys.filter((bits) => bits === 2).length, 1);
 });
 
+test("a world that was taken up again is known anew, and the seat stays", () => {
+  const { session, heard } = seated();
+  session.receive(event(4), 2);
+  session.newest = { tick: 140, folded: new Int32Array(2) };
+  session.connect(1000);
+  assert.equal(said(session).pop()[5], "back");
+  session.receive(welcome({ life: "second", tick: 120, event: 0, resume: "again" }), 1001);
+  assert.deepEqual([session.newest, session.lastKeyTick, session.event], [null, 120, 0]);
+  session.receive(event(1), 1002);
+  assert.deepEqual(heard.filter(([kind]) => kind === "event").map(([, each]) => each.id), [4, 1]);
+});
+
 test("events are heard once and in order, whatever order they come in", () => {
   const { session, heard } = seated();
   for (const id of [5, 4, 5, 4, 7, 6]) session.receive(event(id), 2);

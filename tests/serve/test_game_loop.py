@@ -93,6 +93,23 @@ def test_each_gets_their_own_tier_and_half_its_size_when_the_room_is_in_trouble(
     assert size_of(frame_of(crisp)) == (8, 8)
 
 
+def test_a_line_of_two_thirds_of_what_pictures_need_gets_smaller_ones_within_five_seconds():
+    """S4: and whole ones again once it has had room for ten."""
+    room, _ = made(Grey())
+    viewer = Viewer(room.join(Hello(PROTOCOL, "r"), 0.0)[0], CRISP)
+    outbox, shrinks = viewer.seat.outbox, []
+    for tick in range(800):
+        outbox.put(Frame(tick, tick, 1, "jpeg", True, 0, 0.0, b""))
+        if tick >= 240 or tick % 3:
+            outbox.take()
+            outbox.acknowledge_frame(tick)
+        viewer.watch_line(float(tick), room.rules.ladder)
+        shrinks.append(viewer.tier_now(is_room_in_trouble=False).shrink)
+    assert shrinks.index(2) <= 5 * 24
+    assert 240 + room.rules.ladder.better_after <= 800 - shrinks[::-1].index(2) <= 540
+    assert shrinks[-1] == 1
+
+
 def size_of(frame):
     return simplejpeg.decode_jpeg(split_pictures(frame.payload)[0]).shape[:2]
 

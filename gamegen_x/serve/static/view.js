@@ -4,7 +4,8 @@ import { splitPictures } from "./wire.js";
 
 const MOST_SHIFT = 12; // pixels of the picture that anticipation may move it
 const CATCH_UP = 0.75; // of the usual time for a picture, while more than a block waits
-const MOST_WAITING = 8; // pictures; a page that was hidden shows the newest and forgets the rest
+const MOST_WAITING = 8; // pictures
+const HIDDEN_MS = 1000; // not drawn for so long: the page was hidden, shows the newest block and forgets the rest
 
 export class View {
   constructor(canvas, marks, { isCalm = false } = {}) {
@@ -12,7 +13,7 @@ export class View {
     this.context = canvas.getContext("2d", { alpha: false });
     this.queue = [];
     this.newestSeq = 0;
-    this.dueAt = 0;
+    this.dueAt = this.drawnAt = 0;
     this.picture = null;
     this.size = [0, 0]; // of the largest picture so far: smaller ones are scaled up to it
     this.tick = -1; // of the picture that is shown
@@ -37,6 +38,8 @@ export class View {
 
   /** Draws what is due now. `shift` is how far, in pixels, the keys move the picture that it does not show yet. */
   draw(now, shift) {
+    if (now - this.drawnAt > HIDDEN_MS) while (this.queue.length > (this.queue[0]?.frame.count ?? 0)) this.drop();
+    this.drawnAt = now;
     const isSingle = this.queue.length > 0 && this.queue[0].frame.count === 1;
     while (isSingle && this.queue.length > 1) this.drop();
     if (this.queue.length && now >= this.dueAt - 2) {
