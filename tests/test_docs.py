@@ -109,6 +109,13 @@ def test_every_link_leads_somewhere(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_test_that_is_named_exists(page):
+    written = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    named = [code for code in INLINE.findall(prose(page)) if re.fullmatch(r"test_\w+", code)]
+    assert [name for name in named if f"def {name}(" not in written] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_path_that_is_named_exists(page):
     """Of our own folders, in backticks; with {a,b} and * as a shell reads them."""
     missing = []

@@ -35,7 +35,14 @@ def main(cfg: DictConfig) -> None:
     from gamegen_x.serve.host import Host
 
     host = Host(cfg)
-    server = uvicorn.Server(
+
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            """Players hear that the server restarts before their sockets are closed."""
+            await host.drain()
+            await super().shutdown(sockets)
+
+    server = Server(
         uvicorn.Config(
             create_app(host),
             ws="websockets-sansio",

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from gamegen_x.games.snowglobe_conditions import INSTRUCTIONS
 from gamegen_x.games.snowglobe_look import PLAYER_COLOURS
 from gamegen_x.serve import figures
+from gamegen_x.serve.errors import ErrorCode
 from gamegen_x.serve.frame_codec import encode_picture
 from gamegen_x.serve.generate import DONE, ClipOrder, Job, QueueFullError
 from gamegen_x.serve.host import Host, TooManySocketsError
@@ -132,6 +133,9 @@ def _add_play(app: FastAPI, host: Host) -> None:
     async def _serve(socket: WebSocket, lines: WebSocket | PlainSocket, quality: str) -> None:
         if not is_allowed(socket.headers, host.cfg.origins):
             return await socket.close()  # before it is accepted: 403
+        if host.lobby.is_draining:
+            await socket.accept()
+            return await socket.close(status.WS_1012_SERVICE_RESTART, ErrorCode.GOING_AWAY.value)
         try:
             with host.socket_of(socket.client.host if socket.client else ""):
                 offered = socket.scope.get("subprotocols", [])

@@ -14,7 +14,7 @@ import httpx
 import numpy as np
 from omegaconf import DictConfig
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from gamegen_x.config import build, entry_point
 from gamegen_x.schema.files import atomic_file
@@ -27,6 +27,7 @@ STALL_MS = 250.0  # without a picture: longer counts as standing still
 BACK_AFTER_S = 0.5
 DEFAULT_FPS = 24.0  # before a Welcome
 MAX_SEATS = 8
+NO_CODE = 1006  # of a line that ended without a word
 
 
 @dataclass
@@ -66,8 +67,9 @@ class Bot:
                     self.report.connections += 1
                     self.client.connect(_now())
                     await self._converse(socket, end_ms)
-            except (ConnectionClosed, OSError) as mistake:
-                self.report.errors.append(type(mistake).__name__)
+            except (WebSocketException, OSError) as mistake:
+                self.report.errors.append("restarting" if self.client.is_restarting else type(mistake).__name__)
+            if _now() < end_ms:
                 await asyncio.sleep(BACK_AFTER_S)
         self.report.desyncs = self.client.num_desyncs
 
@@ -82,6 +84,11 @@ class Bot:
                     await socket.send(data)
                 fps = self.client.welcome.fps if self.client.welcome is not None else DEFAULT_FPS
                 await asyncio.sleep(1 / fps / STEPS_PER_TICK)
+            if reading.done():
+                reading.result()
+        except ConnectionClosed as closed:
+            self.client.closed(closed.rcvd.code if closed.rcvd else NO_CODE)
+            raise
         finally:
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)

@@ -80,6 +80,7 @@ class Client:
         self.on_event, self.on_final = on_event, on_final
         self.welcome: Welcome | None = None
         self.is_lost = False
+        self.is_restarting = False  # the server said that it ends, and will be back
         self.newest: Packed | None = None
         self.states: dict[int, Packed] = {}
         self.frame: Frame | None = None
@@ -87,7 +88,7 @@ class Client:
         self.num_desyncs = self.num_full_states = self.num_joins = 0
         self.confirmed = -1
         self.delay = 0  # ticks
-        self._resume = ""
+        self._resume = self._life = ""
         self._out: list[Message] = []
         self._begin_anew()
 
@@ -97,6 +98,11 @@ class Client:
         self._heard_at, self._last_step = now_ms, now_ms
         self._out.clear()
         self._hello(now_ms)
+
+    def closed(self, close_code: int) -> None:
+        """The line is gone. Open another and `connect`, patiently where the server `is_restarting`."""
+        self.is_lost = True
+        self.is_restarting = self.is_restarting or close_code == ErrorCode.GOING_AWAY.meaning.close
 
     def say(self, text: str) -> None:
         self._texts.append(text)
@@ -182,12 +188,13 @@ class Client:
     def _begin(self, welcome: Welcome, now_ms: float) -> None:
         if self.welcome is not None:
             return  # the answer to a Hello that was sent again
-        if not self._resume:
+        if not self._resume or welcome.life != self._life:
             texts = self._texts
             self._begin_anew()
             self._texts, self.event, self.confirmed = texts, welcome.event, welcome.tick
-            self.num_joins += 1
-        self.welcome, self._resume = welcome, welcome.resume
+        self.num_joins += not self._resume
+        self.welcome, self._resume, self._life = welcome, welcome.resume, welcome.life
+        self.is_restarting = False
         self._texts_handled(welcome.text)
         self._codec = StateCodec(welcome.layout)
         self._estimate = TickEstimate(welcome.fps)
@@ -202,7 +209,7 @@ class Client:
         if message.code is ErrorCode.RESUME_REFUSED:
             self._resume = ""
         if message.code.meaning.close:
-            self.is_lost = True
+            self.closed(message.code.meaning.close)
 
     def _follow_clock(self, now_ms: float) -> None:
         """A clock that was set, backwards or far ahead: all that was known in its terms begins anew."""

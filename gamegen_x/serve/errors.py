@@ -73,6 +73,6 @@ _MEANINGS = {
     ErrorCode.TEXT_NOT_UNDERSTOOD: Meaning("the world does not understand this sentence"),
     ErrorCode.OVERLOADED: Meaning("the room takes nobody new until it has caught up", is_retryable=True, close=4503),
     ErrorCode.PAUSED: Meaning("the world stands still until its model is back", is_retryable=True),
-    ErrorCode.GOING_AWAY: Meaning("the server is shutting down; come back with the resume token", True, close=4501),
+    ErrorCode.GOING_AWAY: Meaning("the server restarts; come back with the resume token", True, close=1012),
     ErrorCode.INTERNAL: Meaning("a mistake of the server; it was logged", is_retryable=True, close=4500),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import simplejpeg
@@ -23,6 +23,7 @@ class Tier:
     quality: int
     subsampling: str
     every: int = 1  # of the blocks: 2 sends every second one
+    shrink: int = 1  # 2 sends pictures of half the width and height; the page scales them up
 
     def __post_init__(self) -> None:
         if not 1 <= self.quality <= 100 or self.subsampling not in ("444", "422", "420", "440", "411"):
@@ -30,13 +31,31 @@ class Tier:
                 f"a tier has a quality from 1 to 100 and a JPEG subsampling such as '420', "
                 f"got {self.quality} and {self.subsampling!r}"
             )
+        if min(self.every, self.shrink) < 1:
+            raise ValueError(f"a tier has every and shrink of at least 1, got {self.every} and {self.shrink}")
+
+    def halved(self) -> Tier:
+        """The same quality at half the width and height."""
+        return replace(self, name=f"{self.name}, halved", shrink=2 * self.shrink)
 
 
 def encode_picture(picture: Frame, tier: Tier) -> bytes:
     """One picture `[h w 3]` as JPEG."""
     return simplejpeg.encode_jpeg(
-        np.ascontiguousarray(picture), quality=tier.quality, colorspace="RGB", colorsubsampling=tier.subsampling
+        np.ascontiguousarray(shrunk(picture, tier.shrink)),
+        quality=tier.quality,
+        colorspace="RGB",
+        colorsubsampling=tier.subsampling,
     )
+
+
+def shrunk(picture: Frame, factor: int) -> Frame:
+    """A picture whose pixels are the means of `factor` x `factor` pixels; what is left over at the edge is cut off."""
+    if factor == 1:
+        return picture
+    height, width = (size // factor for size in picture.shape[:2])
+    tiles = picture[: height * factor, : width * factor].reshape(height, factor, width, factor, 3)
+    return np.rint(tiles.mean((1, 3))).astype(np.uint8)
 
 
 def join_pictures(pictures: Sequence[bytes]) -> bytes:

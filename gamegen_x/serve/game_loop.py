@@ -7,18 +7,21 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from gamegen_x.games.door import Frame as Picture
 from gamegen_x.serve.clock import Pacer
 from gamegen_x.serve.frame_codec import CODEC, EncodedBlock, Tier
+from gamegen_x.serve.ladder import FULL, Ladder, LadderRules
 from gamegen_x.serve.played_world import TruthWorld
 from gamegen_x.serve.protocol import Frame
 from gamegen_x.serve.room import Block, Room
 from gamegen_x.serve.seat import SPECTATOR, Seat
 
 HALF_RATE, LOWER_RESOLUTION = "half_rate", "lower_resolution"  # steps of the ladder that the loop acts on
+HALVED = "halved"  # the only step of a single line
+THIN_SHARE = 0.8  # of the pictures get through: a line with less is too thin
 NUM_TIMES = 512  # of each series: the newest
 
 
@@ -57,6 +60,18 @@ class Viewer:
     tier: Tier
     watches: int = 0  # the seat whose view a spectator sees
     wake: asyncio.Event = field(default_factory=asyncio.Event)
+    line: Ladder | None = None  # what their own line has room for
+
+    def watch_line(self, now: float, rules: LadderRules) -> None:
+        """Notices a line that is too thin for its tier, and later that it is not any more."""
+        if self.line is None:
+            self.line = Ladder(replace(rules, steps=(FULL, HALVED)))
+        self.line.observe(now, self.seat.outbox.sent_share < THIN_SHARE)
+
+    def tier_now(self, is_room_in_trouble: bool) -> Tier:
+        """The tier they asked for, at half its size where the room or their line has no room for it."""
+        is_thin = self.line is not None and self.line.has_reached(HALVED)
+        return self.tier.halved() if is_room_in_trouble or is_thin else self.tier
 
     @property
     def view(self) -> int:
@@ -78,11 +93,10 @@ class GameLoop:
         room: Room,
         views: BlockViews,
         clock: TickClock,
-        lowest: Tier,  # what everybody gets while the ladder stands at lower resolution
         max_behind: int,  # blocks; then ticks are left out
         on_drawn: Callable[[Block, EncodedBlock], None] = lambda _block, _pictures: None,
     ) -> None:
-        self.room, self.views, self.clock, self.lowest, self.max_behind = room, views, clock, lowest, max_behind
+        self.room, self.views, self.clock, self.max_behind = room, views, clock, max_behind
         self.on_drawn = on_drawn
         self.viewers: list[Viewer] = []
         self.times = LoopTimes()
@@ -101,7 +115,7 @@ class GameLoop:
             if self.views.is_ready:
                 await self._play_block()
             skipped = pacer.done(self.clock.now())
-            room.is_overloaded = skipped > 0
+            room.is_overloaded = pacer.is_due(self.clock.now())  # already: no time is left between blocks
             if skipped:
                 room.skip(skipped)
 
@@ -128,6 +142,7 @@ class GameLoop:
         for viewer in self.viewers:
             if viewer.seat.is_here and self.num_drawn % self._tier(viewer).every == 0:
                 self._offer(viewer, block, self.pictures, min(reflects.get(viewer.seat.number, -1), last))
+                viewer.watch_line(began, self.room.rules.ladder)
         self.room.mark_delivered(last)
         self.on_drawn(block, self.pictures)
         self.times.block.append(self._milliseconds(self.clock.now() - began))
@@ -148,7 +163,7 @@ class GameLoop:
         )
 
     def _tier(self, viewer: Viewer) -> Tier:
-        return self.lowest if self.room.ladder.has_reached(LOWER_RESOLUTION) else viewer.tier
+        return viewer.tier_now(self.room.ladder.has_reached(LOWER_RESOLUTION))
 
     def _milliseconds(self, ticks: float) -> float:
         return ticks * 1000 / self.clock.fps

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -22,9 +25,16 @@ from gamegen_x.serve.lobby import MODEL, TRUTH, Lobby, OpenRoom, RoomOrder
 from gamegen_x.serve.model_process import ModelProcess, ModelViews
 from gamegen_x.serve.played_world import TruthWorld
 from gamegen_x.serve.player import SocketRules
+from gamegen_x.serve.protocol import Hello
 from gamegen_x.serve.recorder import Played, Recorder
 from gamegen_x.serve.rehearsal import Harness
-from gamegen_x.serve.room import REBIND, Block, Room
+from gamegen_x.serve.restore import open_sessions, state_at_end
+from gamegen_x.serve.room import REBIND, Block, Room, RoomRules
+from gamegen_x.serve.seat import JoinError, Seat
+from gamegen_x.serve.session_log import Header, SessionEnd
+
+log = logging.getLogger(__name__)
+DRAIN_POLL_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -59,6 +69,7 @@ class Host:
         self.player_key = cfg.player_key.encode() if cfg.player_key else secrets.token_bytes(32)
         self.started_at = time.monotonic()
         self.num_visits = 0
+        self._ended: dict[str, SessionEnd] = {}  # by room: what an earlier server was playing
         self.model: ModelProcess | None = None  # while the server runs, and with world=model only
         self._stage = Stage("starting", 0)
         self._open_sockets: Counter[str] = Counter()
@@ -72,6 +83,7 @@ class Host:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """From the first room to the last flush."""
+        self._ended = {end.header.name: end for end in await asyncio.to_thread(self._open_sessions)}
         async with AsyncExitStack() as stack:
             if MODEL in self.worlds:
                 rules, cfg = build(self.cfg.model), self.cfg
@@ -79,11 +91,19 @@ class Host:
                 await stack.enter_async_context(self.model.running())
             await stack.enter_async_context(self.lobby.running())
             await stack.enter_async_context(self.generator.running())
-            opening = asyncio.create_task(self._open_first_room())
+            opening = asyncio.create_task(self._open_rooms())
             try:
                 yield
             finally:
                 opening.cancel()
+
+    async def drain(self) -> None:
+        """Lets nobody in any more, tells everybody that the server restarts, and waits until their keys are final."""
+        self.lobby.is_draining = True
+        end = time.monotonic() + self.sockets.stall_s
+        while self.num_sockets and time.monotonic() < end:
+            await asyncio.sleep(DRAIN_POLL_S)
+        await asyncio.sleep(2 * self.harness.room.block / self.clock.fps)
 
     @contextmanager
     def socket_of(self, address: str) -> Iterator[None]:
@@ -139,28 +159,38 @@ class Host:
         return order
 
     def make_room(self, order: RoomOrder) -> OpenRoom:
-        """Builds a world and all around it. Takes a while; called from a thread."""
-        node = OmegaConf.merge(self.cfg.game, {"num_players": order.num_players, "camera": order.camera})
-        assert isinstance(node, DictConfig)
+        """Builds a world and all around it, or takes up the one of that name. Takes a while; called from a thread."""
+        end = self._ended.pop(order.name, None)
+        if end is not None:
+            order = _order_of(end.header)
+        node = self._game_node(order)
         game: Snowglobe = build(node)
         truth = TruthWorld(game, order.seed)
-        played = Played(order.name, to_dict(node), order.seed, truth.fps, order.world, self._weights_of(order))
-        recorder = Recorder(self.recording, played, self.player_key)
-        recorder.begin(truth.start())
-        rest = self.clock, self.tiers[-1], int(self.cfg.max_behind)
-        if order.world == TRUTH:
-            room = Room(order.name, truth, self.harness.room, on_final=recorder.final)
-            return OpenRoom(order, room, GameLoop(room, TruthViews(truth), *rest), truth, recorder)
-        return self._model_room(order, truth, recorder, rest)
+        end = None if end is None else self._taken_up(truth, end)
+        recorder = Recorder(self.recording, self._played(order, to_dict(node), truth.fps), self.player_key)
+        recorder.begin(truth.start(), None if end is None else end.seats)
+        make = self._truth_room if order.world == TRUTH else self._model_room
+        found = make(order, truth, recorder, -1 if end is None else end.last_tick)
+        found.room.on_seat = partial(_record_seat, recorder, found.room)
+        for number, record in ({} if end is None else end.seats).items():
+            found.room.keep_seat(number, record.resume, self.clock.now())
+        return found
 
-    def _model_room(
-        self, order: RoomOrder, truth: TruthWorld, recorder: Recorder, rest: tuple[TickClock, Tier, int]
-    ) -> OpenRoom:
+    def _truth_room(self, order: RoomOrder, truth: TruthWorld, recorder: Recorder, last_tick: int) -> OpenRoom:
+        room = self._room(order, truth, recorder, last_tick, self.harness.room)
+        loop = GameLoop(room, TruthViews(truth), self.clock, int(self.cfg.max_behind))
+        return OpenRoom(order, room, loop, truth, recorder)
+
+    def _room(self, order: RoomOrder, truth: TruthWorld, recorder: Recorder, last_tick: int, rules: RoomRules) -> Room:
+        life = secrets.token_hex(4)
+        return Room(order.name, truth, rules, on_final=recorder.final, last_tick=last_tick, life=life)
+
+    def _model_room(self, order: RoomOrder, truth: TruthWorld, recorder: Recorder, last_tick: int) -> OpenRoom:
         """A room whose pictures a model makes, a block at a time: keys that come too late for one act in the next."""
         assert self.model is not None
         views = ModelViews(self.model, truth, secrets.randbits(63), order.prompt)
         rules = replace(self.harness.room, block=self.model.shape.frames, late=REBIND)
-        room = views.room = Room(order.name, truth, rules, on_final=recorder.final)
+        room = views.room = self._room(order, truth, recorder, last_tick, rules)
 
         def keep(block: Block, pictures: EncodedBlock) -> None:
             for seat in room.seats:
@@ -169,13 +199,73 @@ class Host:
                     for tick, jpeg in enumerate(shown, block.first_tick):
                         recorder.picture(tick, seat.number, jpeg)
 
-        return OpenRoom(order, room, GameLoop(room, views, *rest, keep), truth, recorder, views.close)
+        loop = GameLoop(room, views, self.clock, int(self.cfg.max_behind), keep)
+        return OpenRoom(order, room, loop, truth, recorder, views.close)
+
+    def _played(self, order: RoomOrder, game: Mapping[str, Any], fps: float) -> Played:
+        return Played(order.name, game, order.seed, fps, order.world, self._weights_of(order), order.prompt)
+
+    def _taken_up(self, truth: TruthWorld, end: SessionEnd) -> SessionEnd | None:
+        """Brings a world to where its session ended; where it cannot be brought there, it begins anew."""
+        try:
+            truth.start_from(state_at_end(truth, end))
+        except ValueError as mistake:
+            log.warning("room %s begins anew: %s", end.header.name, mistake)
+            return None
+        log.warning(
+            "room %s goes on after tick %d; %d seats wait for their players",
+            end.header.name, end.last_tick, len(end.seats),
+        )  # fmt: skip
+        return end
+
+    def _open_sessions(self) -> list[SessionEnd]:
+        """The sessions that this server can go on with: of worlds as it would make them itself."""
+        rules = self.recording
+        if rules.folder is None or not rules.restore_s:
+            return []
+        found = open_sessions(Path(rules.folder), time.time() - rules.restore_s)
+        return [end for end in found if self._is_ours(end.header)]
+
+    def _is_ours(self, header: Header) -> bool:
+        try:
+            wanted = _order_of(header)
+            order = self.order(**asdict(wanted))
+        except (KeyError, ValueError):
+            return False
+        first = self.cfg.first_room
+        is_same = header.game == to_dict(self._game_node(order)) and header.weights == self._weights_of(order)
+        return is_same and (order.name != first.name or order == self.order(first.name))
+
+    def _game_node(self, order: RoomOrder) -> DictConfig:
+        node = OmegaConf.merge(self.cfg.game, {"num_players": order.num_players, "camera": order.camera})
+        assert isinstance(node, DictConfig)
+        return node
 
     def _weights_of(self, order: RoomOrder) -> str:
         return Path(self.cfg.weights).name if order.world == MODEL else ""
 
-    async def _open_first_room(self) -> None:
+    async def _open_rooms(self) -> None:
+        """The worlds that were being played when the last server ended, then the first room."""
+        for name, end in list(self._ended.items()):
+            self._stage = Stage(f"taking up {name}", 25)
+            try:
+                await self.lobby.open(_order_of(end.header))
+            except JoinError as refusal:
+                log.warning("room %s is not taken up: %s", name, refusal)
         self._stage = Stage("building the first world", 50)
-        first = self.cfg.first_room
-        await self.lobby.open(self.order(first.name))
+        await self.lobby.open(self.order(self.cfg.first_room.name))
         self._stage = Stage("ready", 100)
+
+
+def _order_of(header: Header) -> RoomOrder:
+    """The order that a recorded room was made of. Raises KeyError or ValueError where there was none."""
+    game = header.game
+    return RoomOrder(header.name, header.world, game["num_players"], game["camera"], header.seed, header.prompt)
+
+
+def _record_seat(recorder: Recorder, room: Room, seat: Seat, hello: Hello | None) -> None:
+    """`Room.on_seat`, for a session: who plays, as keyed hashes."""
+    if hello is None:
+        recorder.rise(room.tick + 1, seat.number)
+    else:
+        recorder.sit(room.tick + 1, seat.number, hello.token, seat.resume)

@@ -87,7 +87,7 @@ class Lobby:
     def __init__(self, make: Callable[[RoomOrder], OpenRoom], rules: LobbyRules) -> None:
         self.make, self.rules = make, rules
         self.rooms: dict[str, OpenRoom] = {}
-        self.is_draining = False
+        self.is_draining = False  # nobody new is let in
         self._opening = asyncio.Lock()
 
     def find(self, name: str) -> Room | None:
@@ -129,7 +129,7 @@ class Lobby:
             with contextlib.suppress(asyncio.CancelledError):
                 await keeper
             for name in list(self.rooms):
-                await self._close(name)
+                await self._close(name, is_over=False)
 
     async def _keep(self) -> None:
         while True:
@@ -139,12 +139,12 @@ class Lobby:
                 await asyncio.to_thread(each.recorder.flush)
                 if each.task is not None and each.task.done():
                     await self._give_up(each, each.task)
-                elif not each.is_empty:
+                elif each.task is not None and not each.is_empty:
                     each.empty_since = now
                 elif each.task is not None:
                     await _cancelled(each)
                 elif now - each.empty_since > self.rules.keep_empty_s:
-                    await self._close(name)
+                    await self._close(name, is_over=True)
 
     async def _give_up(self, each: OpenRoom, task: asyncio.Task[None]) -> None:
         """A loop that fell over is a bug: it is logged, its players are let go, and other rooms notice nothing."""
@@ -154,7 +154,7 @@ class Lobby:
         for seat in each.room.everybody():
             seat.dismissed = ErrorCode.INTERNAL
         each.task = None
-        await self._close(each.order.name)
+        await self._close(each.order.name, is_over=True)
 
     def _make_space(self) -> bool:
         """Closes the room that has been empty for longest."""
@@ -163,15 +163,15 @@ class Lobby:
             return False
         oldest = min(empty, key=lambda each: each.empty_since)
         del self.rooms[oldest.order.name]
-        oldest.recorder.close()
+        oldest.recorder.close(is_over=True)
         oldest.close()
         return True
 
-    async def _close(self, name: str) -> None:
+    async def _close(self, name: str, is_over: bool) -> None:
         found = self.rooms.pop(name)
         await _cancelled(found)
-        await asyncio.to_thread(found.recorder.close)
         found.close()
+        await asyncio.to_thread(found.recorder.close, is_over)
 
 
 async def _cancelled(each: OpenRoom) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 
 from gamegen_x.serve.protocol import Correction, Delta, EventMessage, Frame, Keyframe, Message
@@ -9,18 +10,23 @@ from gamegen_x.serve.protocol import Correction, Delta, EventMessage, Frame, Key
 MAX_CONTROL = 64  # then the oldest falls out: a client that asks so much and reads nothing needs no answer
 MAX_EVENTS = 256  # then the newest is not taken: it is sent again until acknowledged
 FEWEST_CREDITS, MOST_CREDITS = 2, 8
+NUM_ROUND_TRIPS = 256  # of which the quickest counts: ten seconds of states
+SHARE_FRAMES = 24  # over about so many frames
 
 
 class Outbox:
     """Four queues: control, events, states, frames. With `has_priorities=False` whatever came first goes first.
 
-    A frame takes a credit, an acknowledged one gives it back; credits cover one round trip, so that what a player sees
-    is never older than it must be.
+    A frame takes a credit, an acknowledged one gives it back. Credits cover what fits into one round trip, and one
+    more: the quickest round trip of late, since others waited behind pictures, times the share that gets through.
+    So a thin line skips, and what a player sees is never older than it must be.
     """
 
     def __init__(self, has_priorities: bool = True) -> None:
         self.has_priorities = has_priorities
-        self.round_trip = 1.0  # ticks
+        self.round_trip = 1.0  # ticks, on average
+        self._round_trips: deque[float] = deque(maxlen=NUM_ROUND_TRIPS)
+        self.sent_share = 1.0  # of the frames that were put here lately
         self.num_skipped_frames = 0
         self._control: deque[tuple[int, Message]] = deque(maxlen=MAX_CONTROL)
         self._events: deque[tuple[int, Message]] = deque()
@@ -36,7 +42,9 @@ class Outbox:
         self._count += 1
         item = (self._count, message)
         if isinstance(message, Frame):
-            self.num_skipped_frames += self._frame is not None
+            is_skipped = self._frame is not None
+            self.num_skipped_frames += is_skipped
+            self.sent_share += (1.0 - is_skipped - self.sent_share) / SHARE_FRAMES
             self._frame = (self._count, message)
         elif isinstance(message, Keyframe | Delta):
             self._state = item
@@ -62,8 +70,14 @@ class Outbox:
     @property
     def credits(self) -> int:
         """Frames that may still be on their way."""
-        window = min(max(int(self.round_trip) + 2, FEWEST_CREDITS), MOST_CREDITS)
+        fitting = math.ceil(min(self._round_trips, default=1.0) * self.sent_share)
+        window = min(max(fitting + 1, FEWEST_CREDITS), MOST_CREDITS)
         return window - len(self._on_their_way)
+
+    def note_round_trip(self, ticks: float) -> None:
+        """What it took until something that was sent was acknowledged."""
+        self.round_trip += (ticks - self.round_trip) / 8
+        self._round_trips.append(ticks)
 
     def acknowledge_frame(self, seq: int) -> None:
         while self._on_their_way and self._on_their_way[0] <= seq:

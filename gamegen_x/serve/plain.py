@@ -132,8 +132,6 @@ async def control_once(host: Host, room: str, resume: str, signal: str) -> dict[
     try:
         with host.lobby.viewing(viewer, room) as found:
             tick = found.room.tick
-            if not resume:
-                found.recorder.seat(tick + 1, seat.number, found.recorder.player_id(""))
             connection.receive(signal, host.clock.now())
             async with asyncio.timeout(CONTROL_PATIENCE_S):
                 frame = await _next_frame(connection, viewer, tick)

@@ -74,6 +74,10 @@ class TruthWorld:
     def start(self) -> State:
         return self._start
 
+    def start_from(self, state: State) -> None:
+        """Takes the world up where an earlier life of it ended."""
+        self._start = state
+
     def advanced(self, state: State, held: npt.NDArray[np.uint8]) -> State:
         return self.game.advanced(state, held)
 

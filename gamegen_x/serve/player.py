@@ -13,8 +13,6 @@ from gamegen_x.serve.errors import ErrorCode
 from gamegen_x.serve.frame_codec import Tier
 from gamegen_x.serve.game_loop import TickClock, Viewer
 from gamegen_x.serve.lobby import Lobby
-from gamegen_x.serve.protocol import Hello
-from gamegen_x.serve.seat import SPECTATOR
 
 POLL_SECONDS = 0.25  # how often a connection looks for what did not come
 
@@ -57,8 +55,7 @@ class Player:
         gone: tuple[type[Exception], ...] = (OSError,),  # what a socket raises when the other side has gone
     ) -> None:
         self.socket, self.lobby, self.clock, self.tier, self.stall_s = socket, lobby, clock, tier, stall_s
-        self.connection = Connection(lobby.find, rules, clock.now(), self._let_in)
-        self.token = ""
+        self.connection = Connection(lobby.find, rules, clock.now())
         self.gone = (*gone, TimeoutError)
         self.viewer: Viewer | None = None
         self.wake = asyncio.Event()
@@ -110,19 +107,12 @@ class Player:
             if self.connection.close_code:
                 self.wake.set()
 
-    def _let_in(self, hello: Hello) -> bool:
-        """This server asks nobody who they are; what they call themselves only becomes a keyed hash."""
-        self.token = hello.token
-        return True
-
     def _take_place(self) -> None:
         """After Hello: the room's pictures are for this viewer too."""
         seat, room = self.connection.seat, self.connection.room
         if self.viewer is None and seat is not None and room is not None:
             self.viewer = Viewer(seat, self.tier, wake=self.wake)
-            found = self._viewing.enter_context(self.lobby.viewing(self.viewer, room.name))
-            if seat.number != SPECTATOR:
-                found.recorder.seat(room.tick + 1, seat.number, found.recorder.player_id(self.token))
+            self._viewing.enter_context(self.lobby.viewing(self.viewer, room.name))
 
 
 def reason_of(code: int) -> str:

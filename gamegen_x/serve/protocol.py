@@ -160,6 +160,7 @@ class Welcome(Message, tag=16, frozen=True):
     text: int  # newest Text of this seat that was handled: number yours from the next
     here: tuple[int, ...]  # seats that are taken
     world: dict[str, str | int | float]  # facts that never change, e.g. {"game": "snowglobe", "planet": 7}
+    life: str = ""  # another than before: the world was taken up from its session; forget ticks, states and events
 
 
 class Keyframe(Message, tag=17, frozen=True):

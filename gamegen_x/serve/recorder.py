@@ -15,8 +15,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import msgspec
+
 from gamegen_x.serve.room import FinalTick
-from gamegen_x.serve.session_log import MAGIC, SUFFIX, Header, PictureRecord, Record, SeatRecord, TickRecord, packed
+from gamegen_x.serve.seat import digest_of
+from gamegen_x.serve.session_log import (
+    MAGIC,
+    SUFFIX,
+    EndRecord,
+    Header,
+    PictureRecord,
+    Record,
+    SeatRecord,
+    StateRecord,
+    TickRecord,
+    packed,
+)
 from gamegen_x.world.snapshot import keyframe
 
 log = logging.getLogger(__name__)
@@ -27,6 +41,12 @@ class RecordingRules:
     folder: str | None  # null: nothing is recorded
     max_minutes: float  # of one file; a longer session goes on in the next
     max_pending_mb: float  # that wait for the disk
+    state_every_s: float  # how much is to be played again at most when the world is taken up
+    restore_s: float  # how long after its server has ended a world is taken up; 0: never
+
+    def __post_init__(self) -> None:
+        if min(self.max_minutes, self.max_pending_mb, self.state_every_s) <= 0 or self.restore_s < 0:
+            raise ValueError("max_minutes, max_pending_mb and state_every_s are above 0, restore_s at least 0")
 
 
 @dataclass(frozen=True)
@@ -39,6 +59,7 @@ class Played:
     fps: float
     world: str
     weights: str = ""
+    prompt: str = ""
 
 
 class Recorder:
@@ -53,22 +74,30 @@ class Recorder:
         self._pending_bytes = 0
         self._first_tick = 0
         self._before: Any = None  # the state that a new file begins after
-        self._players: dict[int, str] = {}
+        self._seats: dict[int, SeatRecord] = {}
         self._file: BinaryIO | None = None
         self._lock = threading.Lock()  # of who writes to the file
 
-    def begin(self, state: object) -> None:
-        """The state before the first tick."""
+    def begin(self, state: object, seats: Mapping[int, SeatRecord] | None = None) -> None:
+        """The state before the first tick, and who sits there already."""
         self._before = state
+        self._seats.update(seats or {})
 
     def player_id(self, token: str) -> str:
         """A keyed hash: the same person is known again in this server's recordings, and nowhere else."""
         return hmac.new(self.player_key, (token or secrets.token_hex()).encode(), hashlib.sha256).hexdigest()[:16]
 
-    def seat(self, tick: int, seat: int, player: str) -> None:
-        self._players[seat] = player
-        if self.path is not None:
-            self._add(SeatRecord(tick, seat, player))
+    def sit(self, tick: int, seat: int, token: str, resume: str) -> None:
+        """Somebody takes a seat, or comes back to it, and may come back once more with a new token."""
+        before = self._seats.get(seat)
+        player = before.player if before is not None and not token else self.player_id(token)
+        self._seats[seat] = SeatRecord(tick, seat, player, digest_of(resume))
+        self._add_to_file(self._seats[seat])
+
+    def rise(self, tick: int, seat: int) -> None:
+        """Somebody gives their seat back."""
+        self._seats.pop(seat, None)
+        self._add_to_file(SeatRecord(tick, seat, ""))
 
     def final(self, tick: FinalTick) -> None:
         """Takes in a tick; `Room.on_final`."""
@@ -78,10 +107,11 @@ class Recorder:
             self._begin_file(tick.tick)
         self._add(TickRecord(tick.tick, tick.keys, tick.texts, tick.hash))
         self._before = tick.state
+        if (tick.tick + 1) % round(self.rules.state_every_s * self.played.fps) == 0:
+            self._add(StateRecord(tick.tick, keyframe(tick.state)))
 
     def picture(self, tick: int, seat: int, jpeg: bytes) -> None:
-        if self.path is not None and not self.failure:
-            self._add(PictureRecord(tick, seat, jpeg))
+        self._add_to_file(PictureRecord(tick, seat, jpeg))
 
     def flush(self) -> None:
         """Brings what was added onto the disk. Blocks; call it from a thread, and once a second."""
@@ -97,7 +127,10 @@ class Recorder:
             except OSError as mistake:
                 self._fail(f"recording ended: {mistake}", 1 + len(self._pending))
 
-    def close(self) -> None:
+    def close(self, is_over: bool = False) -> None:
+        """`is_over`: the world itself has ended, and no server is to take it up."""
+        if is_over:
+            self._add_to_file(EndRecord())
         self.flush()
         with self._lock:
             if self._file is not None:
@@ -119,10 +152,12 @@ class Recorder:
                 start=keyframe(self._before),
                 world=played.world,
                 weights=played.weights,
+                name=played.name,
+                prompt=played.prompt,
             )
         )
-        for seat, player in self._players.items():
-            self._add(SeatRecord(first_tick, seat, player))
+        for record in self._seats.values():
+            self._add(msgspec.structs.replace(record, tick=first_tick))
 
     def _write(self, item: bytes | Path) -> None:
         if isinstance(item, Path):
@@ -134,6 +169,11 @@ class Recorder:
         elif self._file is not None:
             self._file.write(item)
             self._pending_bytes -= len(item)
+
+    def _add_to_file(self, record: Record) -> None:
+        """A record that says nothing where no tick was recorded yet."""
+        if self.path is not None and not self.failure:
+            self._add(record)
 
     def _add(self, record: Record) -> None:
         data = packed(record)

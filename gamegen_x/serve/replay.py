@@ -12,7 +12,6 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +26,8 @@ from gamegen_x.games.record import SeatVideo, VideoSettings
 from gamegen_x.games.snowglobe import Snowglobe
 from gamegen_x.schema.files import sync_folder
 from gamegen_x.schema.trace import TextEvent, Trace
-from gamegen_x.serve.delta import StateCodec
 from gamegen_x.serve.played_world import TruthWorld
+from gamegen_x.serve.restore import PlayedTick, played_again
 from gamegen_x.serve.session_log import SUFFIX, Session, read_session
 from gamegen_x.world.snapshot import read_keyframe
 from gamegen_x.world.state import WorldState
@@ -36,15 +35,6 @@ from gamegen_x.world.state import WorldState
 TRUTH, SHOWN = "truth", "shown"
 _OF_PLAYERS = ("pose", "airborne", "carrying", "terrain")  # arrays of facts_now with a row a player
 _OF_PAIRS = ("visible", "screen_xy", "near")
-
-
-@dataclass(frozen=True)
-class PlayedTick:
-    """One tick of a replay: the state after it, and the keys `[p k]` that led to it."""
-
-    tick: int
-    state: WorldState
-    keys: npt.NDArray[np.uint8]
 
 
 def world_of(session: Session) -> TruthWorld:
@@ -57,28 +47,15 @@ def world_of(session: Session) -> TruthWorld:
 
 def replayed(session: Session, world: TruthWorld) -> Iterator[PlayedTick]:
     """The session again, from its keys and sentences. Raises ValueError at the first state that is another one."""
-    codec = StateCodec.of_state(world.start())
     state: WorldState = read_keyframe(session.header.start, world.start())
-    for record in session.ticks:
-        for _, text in record.texts:
-            state = world.told(state, text)
-        bits = np.array(record.keys, np.uint16)[:, None] >> np.arange(world.keys.num_keys, dtype=np.uint16)
-        keys = (bits & 1).astype(np.uint8)
-        state = world.advanced(state, keys)
-        found = codec.pack(record.tick, state).hash
-        if found != record.hash:
-            raise ValueError(
-                f"tick {record.tick} has the hash {found:08x}, the log says {record.hash:08x}: it was played by "
-                "another version of the game"
-            )
-        yield PlayedTick(record.tick, state, keys)
+    return played_again(world, state, session.ticks)
 
 
 def replay(path: Path, output: Path, pictures: str, video: VideoSettings) -> dict[str, Any]:
     """Replays one log into `output/<its name>`, which appears only when it is whole; tells what it found."""
     started = time.monotonic()
     session = read_session(path)
-    seats = sorted({record.seat for record in session.seats})
+    seats = sorted({record.seat for record in session.seats if record.player})
     ticks = _span(session, seats, pictures)
     if not seats or not ticks:
         raise ValueError(f"{path} holds nothing that anybody saw; pictures=truth draws what was true")
@@ -178,11 +155,12 @@ def _shown(session: Session, tick: int, seat: int, last: dict[int, Picture]) -> 
 def _player(session: Session, seat: int) -> str:
     """Who played a seat for longest."""
     end = session.header.first_tick + len(session.ticks)
-    records = [record for record in session.seats if record.seat == seat]
+    records = [record for record in session.seats if record.seat == seat]  # where nobody sits, the player is empty
     stops = [record.tick for record in records[1:]] + [end]
     stays: dict[str, int] = {}
     for record, stop in zip(records, stops, strict=True):
-        stays[record.player] = stays.get(record.player, 0) + stop - record.tick
+        if record.player:
+            stays[record.player] = stays.get(record.player, 0) + stop - record.tick
     return max(stays, key=lambda player: stays[player])
 
 

@@ -132,18 +132,22 @@ class Room:
         rewind_ticks: int = 0,  # of the views
         new_token: Callable[[], str] = secrets.token_urlsafe,
         on_final: Callable[[FinalTick], None] = lambda _: None,
+        on_seat: Callable[[Seat, Hello | None], None] = lambda _seat, _hello: None,  # who takes it; None: given back
+        last_tick: int = -1,  # of the world's start: where an earlier life of this world ended
+        life: str = "",  # tells its clients that ticks and events are counted anew
     ) -> None:
         if world.keys.num_keys > MAX_KEYS:
             raise ValueError(f"{MAX_KEYS} keys travel on the wire, {world.keys.name!r} has {world.keys.num_keys}")
         self.name, self.world, self.rules = name, world, rules
-        self.rewind_ticks, self.new_token, self.on_final = rewind_ticks, new_token, on_final
-        self.tick = self.final = self.delivered = -1
+        self.rewind_ticks, self.new_token = rewind_ticks, new_token
+        self.on_final, self.on_seat, self.life = on_final, on_seat, life
+        self.tick = self.final = self.delivered = last_tick
         self.metrics, self.ladder = SyncMetrics(), Ladder(rules.ladder)
         self.codec = StateCodec.of_state(world.start())
         self.is_overloaded = False  # what the driver says of the last block
         self._one_shot = _bits(world.keys.encode(rules.one_shot))
         self._all_keys = (1 << world.keys.num_keys) - 1
-        self._past: dict[int, _Past] = {-1: _Past(world.start())}
+        self._past: dict[int, _Past] = {last_tick: _Past(world.start())}
         self._texts: dict[int, list[tuple[int, str]]] = {}
         self._sent: dict[int, Packed] = {}
         self._sent_at: dict[int, float] = {}
@@ -183,7 +187,13 @@ class Room:
         seat.inputs.settle(self.tick)
         self.seats[number] = seat
         self._announce("joined", number, now, but=seat)
+        self.on_seat(seat, hello)
         return seat, self._welcome(seat)
+
+    def keep_seat(self, number: int, resume_digest: str, now: float) -> None:
+        """Whoever shows the token with this digest has the seat again; it waits as for a player who is away."""
+        seat = self.seats[number]
+        seat.presence, seat.resume_digest, seat.away_since, seat.came_at = Presence.AWAY, resume_digest, now, self.tick
 
     def lose(self, seat: Seat, now: float) -> None:
         """The connection of a seat is gone: the seat waits for its player, and holds no keys for long."""
@@ -205,6 +215,7 @@ class Room:
             seat.presence = Presence.EMPTY
             self.seats[seat.number] = empty
             self._announce("left", seat.number, now)
+            self.on_seat(empty, None)
 
     def everybody(self) -> Iterator[Seat]:
         """All who listen now: players, then spectators."""
@@ -214,7 +225,7 @@ class Room:
 
     def receive(self, seat: Seat, message: ClientMessage | ControlSignal, now: float) -> None:
         """Takes in what somebody said; a mistake of theirs is answered with an Error in their outbox."""
-        seat.resume_before = ""
+        seat.resume_before = seat.resume_digest = ""
         match message:
             case Input():
                 self._receive_input(seat, message, now)
@@ -513,7 +524,7 @@ class Room:
     def _acknowledge(self, seat: Seat, message: Input | Ack, now: float) -> None:
         if message.ack_state > seat.acked_state and message.ack_state in self._sent:
             round_trip = now - self._sent_at[message.ack_state]
-            seat.outbox.round_trip += (round_trip - seat.outbox.round_trip) / 8
+            seat.outbox.note_round_trip(round_trip)
             self.metrics.round_trips.append(round_trip)
             if seat.acked_state >= 0:
                 self.metrics.state_gaps.append(message.ack_state - seat.acked_state)
@@ -589,14 +600,16 @@ class Room:
             seat.outbox.clear()
         else:
             self._announce("back", seat.number, now, but=seat)
+        known_event = 0 if seat.is_restored_by(hello.resume) else hello.last_event
         seat.resume_before = hello.resume
         seat.resume, seat.visit, seat.presence = self.new_token(), seat.visit + 1, Presence.HERE
         seat.seqs, seat.held, seat.tapped = SeqWindow(), None, 0
         seat.acked_state, seat.needs_keyframe, seat.hash_every = -1, "resume", 0
         seat.inputs.settle(self.final)
-        while seat.untold and seat.untold[0].message.id <= hello.last_event:
+        while seat.untold and seat.untold[0].message.id <= known_event:
             seat.untold.popleft()
         seat.untold = type(seat.untold)(replace(told, sent_at=-1e9) for told in seat.untold)
+        self.on_seat(seat, hello)
         return seat, self._welcome(seat)
 
     def _welcome(self, seat: Seat) -> Welcome:
@@ -626,6 +639,7 @@ class Room:
             text=seat.text_seq,
             here=tuple(each.number for each in self.seats if each.is_here),
             world=dict[str, Any](self.world.facts),
+            life=self.life,
         )
 
 

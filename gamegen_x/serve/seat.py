@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum
+from hashlib import sha256
 from hmac import compare_digest
 
 from gamegen_x.serve.errors import ErrorCode
@@ -51,6 +52,7 @@ class Seat:
     came_at: int = -1  # tick; what happened up to it is not told
     resume: str = ""  # brings its player back
     resume_before: str = ""  # still good until the new connection has spoken: its Welcome may be lost
+    resume_digest: str = ""  # of a token that an earlier life of this world gave; good as long as `resume_before`
     away_since: float = 0.0
     dismissed: ErrorCode | None = None  # why its connection is to be closed
 
@@ -78,6 +80,15 @@ class Seat:
         return self.presence is Presence.HERE
 
     def is_resumed_by(self, token: str) -> bool:
-        return any(
+        return self.is_restored_by(token) or any(
             known and compare_digest(known.encode(), token.encode()) for known in (self.resume, self.resume_before)
         )
+
+    def is_restored_by(self, token: str) -> bool:
+        """Whether the token is from before the server ended: what its client counted then counts no more."""
+        return bool(self.resume_digest) and compare_digest(self.resume_digest, digest_of(token))
+
+
+def digest_of(token: str) -> str:
+    """What a session keeps of a resume token: enough to know it again, too little to come back with."""
+    return sha256(token.encode()).hexdigest()[:32]

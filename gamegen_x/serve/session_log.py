@@ -31,6 +31,8 @@ class Header(msgspec.Struct, tag=0, array_like=True, frozen=True):
     start: bytes  # keyframe of the state before that tick
     world: str  # truth, model: who made the pictures that the players saw
     weights: str = ""
+    name: str = ""  # of the room
+    prompt: str = ""
 
 
 class TickRecord(msgspec.Struct, tag=1, array_like=True, frozen=True):
@@ -48,6 +50,7 @@ class SeatRecord(msgspec.Struct, tag=2, array_like=True, frozen=True):
     tick: int
     seat: int
     player: str
+    resume: str = ""  # digest of the token that brings them back
 
 
 class PictureRecord(msgspec.Struct, tag=3, array_like=True, frozen=True):
@@ -58,7 +61,18 @@ class PictureRecord(msgspec.Struct, tag=3, array_like=True, frozen=True):
     jpeg: bytes
 
 
-Record = Header | TickRecord | SeatRecord | PictureRecord
+class StateRecord(msgspec.Struct, tag=4, array_like=True, frozen=True):
+    """The whole state after a tick, now and then: whoever takes the world up begins here."""
+
+    tick: int
+    state: bytes  # keyframe
+
+
+class EndRecord(msgspec.Struct, tag=5, array_like=True, frozen=True):
+    """The world is over: nobody came back to it. Without this record a server that starts takes it up."""
+
+
+Record = Header | TickRecord | SeatRecord | PictureRecord | StateRecord | EndRecord
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(Record)
 
@@ -74,6 +88,22 @@ class Session:
     torn_bytes: int  # at the end, of a record that a crash cut short
 
 
+@dataclass(frozen=True)
+class SessionEnd:
+    """Where a session stopped, and what is needed to go on from there."""
+
+    header: Header
+    tick: int
+    state: bytes  # keyframe after that tick
+    later: tuple[TickRecord, ...]  # what was played since
+    seats: dict[int, SeatRecord]  # that were taken
+    is_over: bool
+
+    @property
+    def last_tick(self) -> int:
+        return self.tick + len(self.later)
+
+
 def packed(record: Record) -> bytes:
     body = _ENCODER.encode(record)
     return _HEAD.pack(len(body), zlib.crc32(body)) + body
@@ -82,26 +112,69 @@ def packed(record: Record) -> bytes:
 def read_session(path: str | Path) -> Session:
     """Raises FileNotFoundError, or ValueError that says what is wrong; a torn end is not wrong."""
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no session {path}; the server writes them to its `sessions` folder")
-    with path.open("rb") as file:
-        if file.read(len(MAGIC)) != MAGIC:
-            raise ValueError(f"{path} is no session log: it does not begin with {MAGIC!r}")
+    with _opened(path) as file:
+        header = _header(file, path)
         records = list(_records(file, path))
         torn = path.stat().st_size - file.tell()
-    if not records or not isinstance(records[0], Header):
-        raise ValueError(f"{path} has no header: nothing was played, or its beginning is damaged")
     ticks = tuple(each for each in records if isinstance(each, TickRecord))
-    first = records[0].first_tick
+    first = header.first_tick
     if [each.tick for each in ticks] != list(range(first, first + len(ticks))):
         raise ValueError(f"{path} leaves out ticks after {first}; a session is played again only as a whole")
     return Session(
-        header=records[0],
+        header=header,
         ticks=ticks,
         seats=tuple(each for each in records if isinstance(each, SeatRecord)),
         pictures={(each.tick, each.seat): each.jpeg for each in records if isinstance(each, PictureRecord)},
         torn_bytes=torn,
     )
+
+
+def read_header(path: Path) -> Header:
+    """Which world a log is of, without reading the rest. Raises as `read_session`."""
+    with _opened(path) as file:
+        return _header(file, path)
+
+
+def read_end(path: Path) -> SessionEnd:
+    """Where a log stops; holds one record at a time. Raises as `read_session`."""
+    with _opened(path) as file:
+        header = _header(file, path)
+        tick, state, is_over = header.first_tick - 1, header.start, False
+        later: list[TickRecord] = []
+        seats: dict[int, SeatRecord] = {}
+        for record in _records(file, path):
+            match record:
+                case TickRecord():
+                    if record.tick != tick + len(later) + 1:
+                        raise ValueError(f"{path} leaves out ticks before {record.tick}; it cannot be gone on with")
+                    later.append(record)
+                case StateRecord():
+                    tick, state = record.tick, record.state
+                    later.clear()
+                case SeatRecord(player=""):
+                    seats.pop(record.seat, None)
+                case SeatRecord():
+                    seats[record.seat] = record
+                case EndRecord():
+                    is_over = True
+    return SessionEnd(header, tick, state, tuple(later), seats, is_over)
+
+
+def _opened(path: Path) -> BinaryIO:
+    if not path.is_file():
+        raise FileNotFoundError(f"no session {path}; the server writes them to its `sessions` folder")
+    file = path.open("rb")
+    if file.read(len(MAGIC)) != MAGIC:
+        file.close()
+        raise ValueError(f"{path} is no session log: it does not begin with {MAGIC!r}")
+    return file
+
+
+def _header(file: BinaryIO, path: Path) -> Header:
+    header = next(_records(file, path), None)
+    if not isinstance(header, Header):
+        raise ValueError(f"{path} has no header: nothing was played, or its beginning is damaged")
+    return header
 
 
 def _records(file: BinaryIO, path: Path) -> Iterator[Record]:

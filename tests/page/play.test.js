@@ -3,7 +3,8 @@ import { test } from "node:test";
 
 import { figureLines, graded } from "../../gamegen_x/serve/static/figures.js";
 import { HeldKeys, KeyMap, labelOf } from "../../gamegen_x/serve/static/keys.js";
-import { directions, shiftOf } from "../../gamegen_x/serve/static/view.js";
+import { Line } from "../../gamegen_x/serve/static/line.js";
+import { View, directions, shiftOf } from "../../gamegen_x/serve/static/view.js";
 import { sentenceOf, troubleOf } from "../../gamegen_x/serve/static/words.js";
 
 const KEYS = ["w", "a", "s", "d", "space", "e", "q"];
@@ -72,6 +73,71 @@ test("arrows point to where others are", () => {
   assert.ok(Math.abs(distance - Math.PI / 2) < 1e-9);
 });
 
+function viewOf(size) {
+  const drawn = [];
+  const context = { drawImage: (bitmap, x, y, width, height) => drawn.push([bitmap.width, width, height]) };
+  const canvas = { width: 0, height: 0, getContext: () => context, parentElement: { style: {} } };
+  globalThis.createImageBitmap = () => Promise.resolve({ width: size.now, height: size.now });
+  return { view: new View(canvas, {}), canvas, drawn };
+}
+
+const frameOf = (seq, count) => {
+  const picture = [1, 0, 0, 0, 7];
+  return { seq, tick: seq * count, count, t_generated: 0, payload: Uint8Array.from(Array(count).fill(picture).flat()) };
+};
+
+for (const count of [1, 4]) {
+  test(`a page that was hidden for half a minute shows the newest block of ${count} at once`, async () => {
+    const { view } = viewOf({ now: 64 });
+    const shown = [];
+    view.draw(0, [0, 0]);
+    const last = 720 / count;
+    for (let seq = 1; seq <= last; seq += 1) await view.take(frameOf(seq, count), 24, (frame) => shown.push(frame.seq));
+    assert.ok(view.queue.length <= 8);
+    view.draw(30_000, [0, 0]);
+    assert.ok(last * count - view.tick <= count, `${last * count - view.tick} ticks old`);
+    assert.ok(shown.length >= last - 2); // what was not drawn gave its credit back
+  });
+}
+
+test("a server that restarts is waited for, and the page says so until it is back", async () => {
+  const sockets = [];
+  const told = [];
+  let isUp = true;
+  globalThis.WebSocket = class {
+    static OPEN = 1;
+    readyState = 0;
+    constructor() {
+      sockets.push(this);
+    }
+  };
+  const prepare = async () => {
+    if (!isUp) throw new TypeError("Failed to fetch");
+  };
+  const line = new Line(null, { url: "ws://server/ws", prepare, held: () => 0, tell: (state, said) => told.push([state, said]) });
+  await line.open();
+  isUp = false;
+  sockets[0].onclose({ code: 1012, reason: "" });
+  await line.open();
+  isUp = true;
+  await line.open();
+  assert.deepEqual(told, [["waiting", "going_away"], ["waiting", "going_away"]]);
+  assert.equal(sockets.length, 2);
+  line.close();
+});
+
+test("pictures of half the size are scaled up to the size of the whole ones", async () => {
+  const size = { now: 64 };
+  const { view, canvas, drawn } = viewOf(size);
+  for (const [seq, now] of [64, 32, 64].entries()) {
+    size.now = now;
+    await view.take(frameOf(seq + 1, 1), 24, () => {});
+    view.draw(100 * (seq + 1), [0, 0]);
+  }
+  assert.deepEqual(drawn, [[64, 64, 64], [32, 64, 64], [64, 64, 64]]);
+  assert.equal(canvas.width, 64);
+});
+
 test("events and troubles are told in words", () => {
   const here = new Set([0, 1]);
   assert.equal(sentenceOf({ kind: "said", subject: 1, text: "Let it snow." }, here), "Yellow: “Let it snow.”");
@@ -79,6 +145,7 @@ test("events and troubles are told in words", () => {
   assert.equal(sentenceOf({ kind: "met", subject: 2, text: "" }, here), ""); // an empty seat's body
   assert.equal(sentenceOf({ kind: "something new", subject: 1, text: "" }, here), "");
   assert.match(troubleOf("room_full"), /seat/);
+  assert.match(troubleOf("going_away"), /restarting.*by itself/);
   assert.match(troubleOf("went wrong"), /^Went wrong\. Trying again/);
   assert.equal(labelOf("KeyW"), "w");
 });

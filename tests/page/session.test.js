@@ -8,7 +8,7 @@ import { Session } from "../../gamegen_x/serve/static/session.js";
 
 const LAYOUT = [["places", "integer", [2]]];
 const welcome = (changes = {}) => {
-  const fields = { room: "r", seat: 1, role: "player", tick: 100, fps: 24, block: 1, keys: ["w", "a"], layout: LAYOUT, limits: [], input_copies: 4, hash_every: 5, resume: "back", event: 3, text: 0, here: [0, 1], world: {}, ...changes };
+  const fields = { room: "r", seat: 1, role: "player", tick: 100, fps: 24, block: 1, keys: ["w", "a"], layout: LAYOUT, limits: [], input_copies: 4, hash_every: 5, resume: "back", event: 3, text: 0, here: [0, 1], world: {}, life: "first", ...changes };
   return pack2([16, ...Object.values(fields)]);
 };
 const pack2 = (message) => pack(message.map((each) => (each && typeof each === "object" && !Array.isArray(each) && !(each instanceof Uint8Array) ? [] : each)));
@@ -64,6 +64,18 @@ test("a key that is tapped between two ticks is not lost", () => {
   for (let now = 26; now < 120; now += 16) session.step(now, 0);
   const keys = said(session).filter(([tag]) => tag === 2).map((each) => each[4][each[4].length - 2]);
   assert.equal(keys.filter((bits) => bits === 2).length, 1);
+});
+
+test("a world that was taken up again is known anew, and the seat stays", () => {
+  const { session, heard } = seated();
+  session.receive(event(4), 2);
+  session.newest = { tick: 140, folded: new Int32Array(2) };
+  session.connect(1000);
+  assert.equal(said(session).pop()[5], "back");
+  session.receive(welcome({ life: "second", tick: 120, event: 0, resume: "again" }), 1001);
+  assert.deepEqual([session.newest, session.lastKeyTick, session.event], [null, 120, 0]);
+  session.receive(event(1), 1002);
+  assert.deepEqual(heard.filter(([kind]) => kind === "event").map(([, each]) => each.id), [4, 1]);
 });
 
 test("events are heard once and in order, whatever order they come in", () => {

@@ -76,6 +76,10 @@ WRONG = {
     "half of JSON": '{"type": "control", ',
     "infinite time": json.dumps({"type": "control", "timestamp": float("inf")}),
     "a wrong kind": "[99]",
+    "wrong types": msgspec.msgpack.encode([2, "one", None, [], 7, -1, 0, 0, True]),
+    "no UTF-8": b"\x93\x03\x01\xa4\xff\xfe\xfd\xfc",
+    "JSON nested deeply": "[" * 3000,
+    "a sentence with control characters": msgspec.msgpack.encode([3, 1, "let\x00it\x1bsnow"]),
 }
 
 
@@ -101,6 +105,27 @@ def test_a_long_message_is_refused_with_its_code(server, honest):
 
 def test_a_megabyte_of_text_is_cut_off_before_anybody_reads_it(server, honest):
     assert said(server, "x" * 1_000_000) == ([], 1009)
+
+
+def test_text_that_is_no_utf_8_ends_the_connection_before_anybody_reads_it(server, honest):
+    with seated(server) as (socket, _):
+        socket.send(b"\xff\xfe\xfd", text=True)
+        assert closed_with(socket, [], []) == 1007
+
+
+def test_nobody_can_send_what_grows_when_it_is_unpacked(server, honest):
+    """S2: messages are never compressed, whatever a client offers."""
+    with seated(server, compression="deflate") as (socket, _):
+        assert socket.protocol.extensions == []
+
+
+def test_a_message_that_is_sent_again_acts_once(server, honest):
+    before = server.rooms["snowfield"].room.metrics.refused["replayed"]
+    with seated(server) as (socket, welcome):
+        once = encode(Input(1, welcome.tick + 8, welcome.seat, b"\x08\x00", -1, 0, 0, 1.0))
+        errors = []
+        assert closed_with(socket, [once] * 20 + [b"\xc1"], errors, is_enough=lambda _: True) == 0
+    assert server.rooms["snowfield"].room.metrics.refused["replayed"] - before == 19
 
 
 def test_input_for_another_seat_or_far_ahead_is_refused_and_nothing_happens(server, honest):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from gamegen_x.serve.frame_codec import EncodedBlock, Tier, encode_picture, join_pictures, split_pictures
+from gamegen_x.serve.frame_codec import EncodedBlock, Tier, encode_picture, join_pictures, shrunk, split_pictures
 
 CRISP, THIN = Tier("crisp", 92, "444"), Tier("thin", 40, "420")
 
@@ -32,6 +32,17 @@ def test_a_payload_that_is_cut_short_is_refused(cut):
         split_pictures(join_pictures([b"pictur"])[:-cut] if cut < 6 else b"\x01\x00")
 
 
+def test_a_halved_tier_sends_a_quarter_of_the_pixels_that_look_alike():
+    half = CRISP.halved()
+    assert (half.quality, half.every, half.shrink, half.halved().shrink) == (92, 1, 2, 4)
+    jpeg = encode_picture(picture(90), half)
+    again = simplejpeg.decode_jpeg(jpeg, colorspace="RGB").astype(int)
+    assert again.shape == (32, 32, 3)
+    assert np.abs(again.repeat(2, 0).repeat(2, 1) - picture(90)).mean() < 4
+    assert len(jpeg) < 0.7 * len(encode_picture(picture(90), CRISP))
+    assert shrunk(np.zeros((33, 65, 3), np.uint8), 2).shape == (16, 32, 3)
+
+
 def test_a_view_is_encoded_once_for_each_tier(monkeypatch):
     encoded = []
     monkeypatch.setattr(
@@ -49,3 +60,5 @@ def test_a_tier_with_impossible_numbers_is_refused():
         Tier("best", 200, "444")
     with pytest.raises(ValueError, match="'999'"):
         Tier("odd", 90, "999")
+    with pytest.raises(ValueError, match="every and shrink"):
+        Tier("flat", 90, "444", shrink=0)

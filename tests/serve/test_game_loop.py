@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 import pytest
+import simplejpeg
 from harnesses import harness
 
 from gamegen_x.serve.errors import ErrorCode
@@ -38,7 +39,7 @@ class Grey:
 
 def made(views, rules=None):
     room = Room("r", Pebbles(2, seed=1, fps=FPS), rules or harness().room)
-    return room, GameLoop(room, views, TickClock(FPS), THIN, max_behind=2)
+    return room, GameLoop(room, views, TickClock(FPS), max_behind=2)
 
 
 def seated(room, loop, tier=CRISP):
@@ -78,14 +79,55 @@ def test_a_slow_player_gets_the_newest_picture_and_no_backlog():
     assert len(slow.seat.outbox) == 0
 
 
-def test_each_gets_their_own_tier_and_the_lowest_when_the_room_is_in_trouble():
+def test_each_gets_their_own_tier_and_half_its_size_when_the_room_is_in_trouble():
     room, loop = made(Grey())
     crisp, thin = seated(room, loop), seated(room, loop, THIN)
     asyncio.run(played(loop, lambda: loop.num_drawn >= 4))
-    assert len(frame_of(crisp).payload) > len(frame_of(thin).payload)
-    assert len(split_pictures(loop.pictures.payload(0, CRISP))) == room.rules.block
+    frame, other = frame_of(crisp), frame_of(thin)
+    assert len(frame.payload) > len(other.payload)
+    assert len(split_pictures(frame.payload)) == room.rules.block
+    assert size_of(frame) == size_of(other) == (16, 16)
     room.ladder.step = list(room.rules.ladder.steps).index("lower_resolution")
-    assert loop._tier(crisp) is THIN
+    crisp.seat.outbox.acknowledge_frame(frame.seq)
+    asyncio.run(played(loop, lambda: loop.num_drawn > frame.seq + 2))
+    assert size_of(frame_of(crisp)) == (8, 8)
+
+
+def test_a_line_of_two_thirds_of_what_pictures_need_gets_smaller_ones_within_five_seconds():
+    """S4: and whole ones again once it has had room for ten."""
+    room, _ = made(Grey())
+    viewer = Viewer(room.join(Hello(PROTOCOL, "r"), 0.0)[0], CRISP)
+    outbox, shrinks = viewer.seat.outbox, []
+    for tick in range(800):
+        outbox.put(Frame(tick, tick, 1, "jpeg", True, 0, 0.0, b""))
+        if tick >= 240 or tick % 3:
+            outbox.take()
+            outbox.acknowledge_frame(tick)
+        viewer.watch_line(float(tick), room.rules.ladder)
+        shrinks.append(viewer.tier_now(is_room_in_trouble=False).shrink)
+    assert shrinks.index(2) <= 5 * 24
+    assert 240 + room.rules.ladder.better_after <= 800 - shrinks[::-1].index(2) <= 540
+    assert shrinks[-1] == 1
+
+
+def size_of(frame):
+    return simplejpeg.decode_jpeg(split_pictures(frame.payload)[0]).shape[:2]
+
+
+def test_pictures_get_smaller_after_two_seconds_of_overload_and_whole_again_after_ten_without():
+    """S17: what a room gives up it takes back, late, and overload that comes and goes changes nothing."""
+    room, loop = made(Grey())
+    viewer = Viewer(room.join(Hello(PROTOCOL, "r"), 0.0)[0], CRISP)
+    shrinks = {}
+    for tick in range(3000):
+        room.is_overloaded = tick < 110 or (300 <= tick < 310 and tick % 2 == 0)
+        room.advance(float(tick))
+        shrinks.setdefault(loop._tier(viewer).shrink, []).append(tick)
+    rules = room.rules.ladder
+    assert list(shrinks) == [1, 2]
+    assert shrinks[2][0] == 2 * rules.worse_after
+    assert np.ptp(shrinks[2]) + 1 == len(shrinks[2])  # once, without flicker
+    assert shrinks[2][-1] >= 110 + rules.better_after - 1
 
 
 def test_a_world_without_its_model_stands_still_and_goes_on():
@@ -101,7 +143,7 @@ def test_a_world_without_its_model_stands_still_and_goes_on():
 def lobby(max_rooms=2, keep_s=0.05, closed=None):
     def make(order):
         room, loop = made(Grey())
-        recorder = Recorder(RecordingRules(None, 1, 1), Played(order.name, {}, 0, FPS, "truth"), b"k")
+        recorder = Recorder(RecordingRules(None, 1, 1, 1, 0), Played(order.name, {}, 0, FPS, "truth"), b"k")
         return OpenRoom(
             order, room, loop, None, recorder, lambda: closed.append(order.name) if closed is not None else None
         )

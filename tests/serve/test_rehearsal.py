@@ -12,6 +12,7 @@ from snowglobes import snowglobe
 from gamegen_x.serve.fault_link import LinkFaults
 from gamegen_x.serve.pebbles import WEATHERS, Pebbles
 from gamegen_x.serve.played_world import TruthWorld
+from gamegen_x.serve.protocol import Frame
 from gamegen_x.serve.rehearsal import Rehearsal, Scenario
 
 HARNESS = harness()
@@ -51,6 +52,27 @@ def test_snowglobe_stays_in_step_too():
     report = Rehearsal(world, HARNESS, scenario).run()
     assert report.is_in_step
     assert report.num_rollbacks > 0
+
+
+def test_pictures_on_a_line_of_two_thirds_of_what_they_need_are_skipped_and_not_late():
+    """S4: credits alone keep nineteen of twenty looks below 0.3 s; smaller pictures then make it less."""
+    size = 4000
+    thin = LinkFaults(delay=1.0, bytes_per_tick=2 / 3 * size, max_queue=1e9, is_stream=True)
+    session = Rehearsal(Pebbles(2, 7), HARNESS, Scenario(7, 480, CLEAN, thin))
+    ages, client = [], session.players[0].client
+
+    def draw(tick):
+        if client.welcome is None or tick < 2:
+            return
+        outbox = session.room.seats[client.welcome.seat].outbox
+        outbox.put(Frame(tick, session.room.tick, 1, "jpeg", True, 0, 0.0, bytes(size)))
+        if client.frame is not None and 5 * 24 < tick < 480:
+            ages.append(session.room.tick - client.frame.tick)
+
+    session.at_tick = draw
+    assert session.run().is_in_step
+    assert np.quantile(ages, 0.95) <= 7
+    assert session.players[0].num_lines == 1
 
 
 def test_ten_seconds_without_a_line_cost_no_seat_and_no_event():

@@ -32,7 +32,7 @@ def play(cfg, folder, num_ticks=40, minutes=60.0, pictures=False):
     """A session of two players in a world of three, and its recorder."""
     world = TruthWorld(build(cfg.game), seed=4)
     recorder = Recorder(
-        RecordingRules(None if folder is None else str(folder), minutes, 8.0),
+        RecordingRules(None if folder is None else str(folder), minutes, 8.0, 1.0, 600.0),
         Played("hill", to_dict(cfg.game), 4, world.fps, "truth"),
         b"key",
     )
@@ -40,7 +40,7 @@ def play(cfg, folder, num_ticks=40, minutes=60.0, pictures=False):
     room = Room("hill", world, build(cfg.room).room, on_final=recorder.final)
     seats = [room.join(Hello(PROTOCOL, "hill"), 0.0)[0] for _ in range(2)]
     for seat in seats:
-        recorder.seat(0, seat.number, recorder.player_id(f"token {seat.number}"))
+        recorder.sit(0, seat.number, f"token {seat.number}", seat.resume)
     for tick in range(num_ticks):
         for seat in seats:
             keys = bytes([1 << ((tick // 8 + seat.number) % 4), 0])

@@ -5,6 +5,7 @@ import { PROTOCOL } from "./wire.js";
 
 const STEP_MS = 16;
 const WAIT_MS = [250, 500, 1000, 2000, 4000];
+const RESTARTING = 1012; // the registered close code of a server that restarts
 const FINAL = new Set(["unknown_protocol", "unauthorized", "replaced", "flooding", "too_much_malformed"]);
 
 export class Line {
@@ -15,6 +16,7 @@ export class Line {
     this.bytesIn = 0;
     this.bytesOut = 0;
     this.isOver = false;
+    this.isRestarting = false;
     this.timer = setInterval(() => this.step(), STEP_MS);
   }
 
@@ -22,7 +24,8 @@ export class Line {
     try {
       await this.prepare();
     } catch (mistake) {
-      this.tell("waiting", mistake.message);
+      const isUnreachable = mistake instanceof TypeError;
+      this.tell("waiting", this.isRestarting && isUnreachable ? "going_away" : mistake.message);
       this.again(mistake.status === 422);
       return;
     }
@@ -60,7 +63,10 @@ export class Line {
       this.bytesOut += data.byteLength;
       this.up.send(data);
     }
-    if (this.session.welcome !== null) this.numTries = 0;
+    if (this.session.welcome !== null) {
+      this.numTries = 0;
+      this.isRestarting = false;
+    }
     if (this.session.isLost) {
       const socket = this.socket;
       this.closed(4000, this.session.lastError ?? "");
@@ -71,8 +77,10 @@ export class Line {
   closed(code, reason) {
     if (this.isOver) return;
     this.socket = null;
-    const isFinal = FINAL.has(reason);
-    this.tell(isFinal ? "over" : "waiting", reason || `the connection was lost (${code})`);
+    const said = code === RESTARTING ? "going_away" : reason;
+    const isFinal = FINAL.has(said);
+    this.isRestarting = said === "going_away";
+    this.tell(isFinal ? "over" : "waiting", said || `the connection was lost (${code})`);
     this.again(isFinal);
   }
 

@@ -14,6 +14,7 @@ export class Session {
   constructor({ room, role = "player", token = "", hear = () => {} }) {
     Object.assign(this, { room, role, token, hear });
     this.resume = "";
+    this.life = "";
     this.welcome = null;
     this.isLost = false;
     this.texts = [];
@@ -131,12 +132,13 @@ export class Session {
 
   begin(welcome, now) {
     if (this.welcome !== null) return; // the answer to a Hello that was sent again
-    if (this.resume === "" || this.newest === null) {
+    if (this.resume === "" || this.newest === null || welcome.life !== this.life) {
       this.beginAnew();
       this.event = welcome.event;
     }
     this.welcome = welcome;
     this.resume = welcome.resume;
+    this.life = welcome.life;
     this.textsHandled(welcome.text);
     this.codec = new StateCodec(welcome.layout);
     this.estimate = new TickEstimate(welcome.fps, welcome.tick, now);

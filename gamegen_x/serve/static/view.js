@@ -4,17 +4,18 @@ import { splitPictures } from "./wire.js";
 
 const MOST_SHIFT = 12; // pixels of the picture that anticipation may move it
 const CATCH_UP = 0.75; // of the usual time for a picture, while more than a block waits
-const MOST_WAITING = 8; // pictures; a page that was hidden shows the newest and forgets the rest
+const MOST_WAITING = 8; // pictures
+const HIDDEN_MS = 1000; // not drawn for so long: the page was hidden, shows the newest block and forgets the rest
 
 export class View {
   constructor(canvas, marks, { isCalm = false } = {}) {
     Object.assign(this, { canvas, marks, isCalm });
     this.context = canvas.getContext("2d", { alpha: false });
-    this.context.imageSmoothingEnabled = false;
     this.queue = [];
     this.newestSeq = 0;
-    this.dueAt = 0;
+    this.dueAt = this.drawnAt = 0;
     this.picture = null;
+    this.size = [0, 0]; // of the largest picture so far: smaller ones are scaled up to it
     this.tick = -1; // of the picture that is shown
     this.stats = { shownAt: [], ageMs: 0, numShown: 0, generatedAt: 0, stalledMs: 0 };
   }
@@ -37,6 +38,8 @@ export class View {
 
   /** Draws what is due now. `shift` is how far, in pixels, the keys move the picture that it does not show yet. */
   draw(now, shift) {
+    if (now - this.drawnAt > HIDDEN_MS) while (this.queue.length > (this.queue[0]?.frame.count ?? 0)) this.drop();
+    this.drawnAt = now;
     const isSingle = this.queue.length > 0 && this.queue[0].frame.count === 1;
     while (isSingle && this.queue.length > 1) this.drop();
     if (this.queue.length && now >= this.dueAt - 2) {
@@ -68,13 +71,14 @@ export class View {
 
   paint(bitmap, [x, y]) {
     const { canvas, context } = this;
-    if (canvas.width !== bitmap.width || canvas.height !== bitmap.height) {
-      canvas.width = bitmap.width;
-      canvas.height = bitmap.height;
+    if (bitmap.width > this.size[0]) {
+      this.size = [bitmap.width, bitmap.height];
+      [canvas.width, canvas.height] = this.size;
       canvas.parentElement.style.aspectRatio = `${bitmap.width} / ${bitmap.height}`;
     }
-    context.drawImage(bitmap, 0, 0);
-    if (x || y) context.drawImage(bitmap, Math.round(x), Math.round(y));
+    context.imageSmoothingEnabled = bitmap.width < canvas.width;
+    context.drawImage(bitmap, 0, 0, ...this.size);
+    if (x || y) context.drawImage(bitmap, Math.round(x), Math.round(y), ...this.size);
   }
 
   /** Arrows at the edge towards players who are out of sight. */

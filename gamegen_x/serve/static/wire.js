@@ -18,7 +18,7 @@ const CLIENT = {
 };
 const STATE = ["hash", "confirmed", "event", "input_tick", "slack", "text"];
 const SERVER = {
-  16: ["Welcome", ["room", "seat", "role", "tick", "fps", "block", "keys", "layout", "limits", "input_copies", "hash_every", "resume", "event", "text", "here", "world"]],
+  16: ["Welcome", ["room", "seat", "role", "tick", "fps", "block", "keys", "layout", "limits", "input_copies", "hash_every", "resume", "event", "text", "here", "world", "life"]],
   17: ["Keyframe", ["tick", "blob", ...STATE]],
   18: ["Delta", ["tick", "base", "blob", ...STATE]],
   19: ["Frame", ["seq", "tick", "count", "codec", "is_key", "input_tick", "t_generated", "payload"]],

@@ -37,7 +37,7 @@ export function troubleOf(said) {
     room_full: "Every seat is taken. You get the next free one, or watch.",
     unknown_room: "Opening the room again …",
     replaced: "You continued in another window. This one can be closed.",
-    going_away: "The server is shutting down. Your seat is kept; this page comes back when it does.",
+    going_away: "The server is restarting. Your seat is kept, and this page comes back by itself …",
     flooding: "This page sent too much at once and was shut out. Reload to come back.",
     unknown_protocol: "This page is older than the server. Reload it.",
     overloaded: "The server is at its limit. Trying again …",
