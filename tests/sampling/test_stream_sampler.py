@@ -37,8 +37,8 @@ def some_networks(frames_per_latent=4, kind="causal", players=None):
         num_sinusoids=16, spatial_factor=8, preconditioned=True, players=players, **DIM,
     )  # fmt: skip
     instructnet = InstructNet(
-        latent_channels=4, num_blocks=2, num_keys=2, frames_per_latent=frames_per_latent, keys_dim=8,
-        carry={"ring": 1, "num_ways": 2, "width": 8, "least_deviation": 0.1}, temporal_cross_attention=False,
+        latent_channels=4, num_blocks=2, num_keys=2, frames_per_latent=frames_per_latent, keys_dim=32,
+        carry={"ring": 1, "num_ways": 2, "width": 32, "least_deviation": 0.1}, temporal_cross_attention=False,
         players=players, **DIM,
     )  # fmt: skip
     text_encoder = ByteT5TextEncoder(dim=16, num_layers=1, num_heads=2, feed_forward=16, max_bytes=32, pool=4)
