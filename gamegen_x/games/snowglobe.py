@@ -242,7 +242,10 @@ class Snowglobe(Game):
         the column's, and at which pixel), `near` [p p], `airborne`, `carrying` and `terrain` [p], the classes of the
         sky, `thing_kind` [n] and `thing_place` [n 3], `counters`, `planet`.
         """
-        state = self.state
+        return self.facts_of(self.state)
+
+    def facts_of(self, state: WorldState) -> dict[str, npt.NDArray[Any]]:
+        """The truth of any state of this world, as `facts_now` tells it."""
         seen = [
             self.eyes.view(state.players.frames, seat).project(state.players.positions)
             for seat in range(self.num_players)
