@@ -87,6 +87,7 @@ class Snowglobe(Game):
         self.meet = Meet(near["enter"], near["leave"], Counter.MEETINGS)
         self.possible_agents = agent_names(num_players)
         self.agents: list[str] = []
+        self.view_angle = view_angle
         self.eyes = _camera(camera, height, width, view_angle)
         self._key_index = [keys.keys.index(key) for key in KEYS]
         self._look: tuple[bytes, Look] | None = None
