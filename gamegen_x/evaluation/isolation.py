@@ -17,7 +17,7 @@ OTHERS = {"w": "a", "a": "s", "s": "d", "d": "w", ".": "w"}  # another key in pl
 
 
 class Isolation:
-    """Player 0's keys are changed from the moment on at which nobody sees anybody; everybody else's frames are compared.
+    """Player 0's keys are changed while nobody sees anybody, and the frames of everybody else are compared.
 
     Compared are the frames until somebody would see somebody, in either play.
     """
@@ -87,7 +87,9 @@ class Isolation:
             is_seen = sees_somebody(one.staged)[:length] | sees_somebody(other.staged)[:length]
             seen = np.flatnonzero(is_seen[start:])
             stop = start + int(seen[0]) if len(seen) else length
-            pair = [(each.staged.video if is_real else each.video)[:, start:stop].to(torch.int16) for each in (one, other)]
+            pair = [
+                (each.staged.video if is_real else each.video)[:, start:stop].to(torch.int16) for each in (one, other)
+            ]
             change = (pair[0] - pair[1]).abs().float().mean(dim=(1, 2, 3, 4))
             own.append(float(change[0]))
             others.append(float(change[1:].max()))

@@ -9,7 +9,7 @@ from gamegen_x.evaluation.subject import Subject
 
 
 class LiveSpeed:
-    """One world, stepped as live play does it: truth, denoising, memory, pixels. The rate to reach is the game's own."""
+    """One world, stepped as live play does it: truth, denoising, memory, pixels. The game's own rate is wanted."""
 
     def __init__(self, *, meeting: str, num_blocks: int) -> None:
         self.meeting = meeting

@@ -16,8 +16,8 @@ import torch
 
 from gamegen_x.evaluation.answer import Answer, Row
 from gamegen_x.evaluation.commands import Commands
-from gamegen_x.evaluation.gates import Gate, check_gates
 from gamegen_x.evaluation.films import compose
+from gamegen_x.evaluation.gates import Gate, check_gates
 from gamegen_x.evaluation.generation import Generation, Sampler
 from gamegen_x.evaluation.judge_training import JudgeTraining
 from gamegen_x.evaluation.meetings import LiveModel, Meetings
@@ -29,6 +29,7 @@ from gamegen_x.sampling.video_file import write_gif
 from gamegen_x.schema.files import atomic_file
 
 Frames = tuple[npt.NDArray[np.uint8], float]  # t h w 3, and how many a second
+
 
 @dataclass(frozen=True)
 class Result:
@@ -104,7 +105,7 @@ class Suite:
         device: torch.device,
         live: LiveModel | None = None,
     ) -> Result:
-        """Examines one model. `sampler` is None for weights that hold a VAE only, `live` for those that cannot stream."""
+        """Examines one model. `sampler` is None for weights that hold a VAE only, `live` where no worlds are shared."""
         started = time.monotonic()
         commands = Commands(self.command_names, recordings.action_space)
         judges = self.judges.judges(recordings, commands, device)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from einops import rearrange
 from jaxtyping import UInt8
 from torch import Tensor
 
@@ -38,9 +37,10 @@ class WordsInAllViews:
         real = self._granted(subject, met, [one.staged.video for one in met])
         facts = [instruction_effect(one.staged.script.says)[0] for one in met]
         chance = sum(1 / len(environment.classes[fact]) for fact in facts) / len(facts)
+        sr_e, ceiling = share(made.all(1)), share(real.all(1))
         figures = {
-            "sr_e": share(made.all(1)),
-            "sr_e_ceiling": share(real.all(1)),
+            "sr_e": sr_e,
+            "sr_e_ceiling": ceiling,
             "sr_e_chance": chance,
             "sr_e_of_each_view": [share(view) for view in made.T],
         }
@@ -48,7 +48,7 @@ class WordsInAllViews:
             f"{len(met)} worlds are told one sentence each; a classifier trained on real frames looks "
             f"{self.judged_from:g} to {self.judged_until:g} s later at every view. Ceiling: the game's pictures."
         )
-        rows = [Row("SR-E, all views", figures["sr_e"], figures["sr_e_ceiling"], chance)]
+        rows = [Row("SR-E, all views", sr_e, ceiling, chance)]
         return Answer("Words: does every player see the change?", explanation, figures, rows)
 
     def _granted(
@@ -68,6 +68,6 @@ class WordsInAllViews:
                 )
             fact, value = instruction_effect(one.staged.script.says)
             classes = subject.recordings.val[0].classes[fact]
-            seen = subject.judges.environment_in(rearrange(video[:, frames], "p f c h w -> p f c h w"), fact)
+            seen = subject.judges.environment_in(video[:, frames], fact)
             granted.append(seen == classes.index(value))
         return torch.stack(granted)

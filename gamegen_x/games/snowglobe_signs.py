@@ -65,10 +65,7 @@ class SnowglobeSigns:
         middle = (np.arange(len(TERRAINS)) * 2 + 1) * len(colours.ramp) // (2 * len(TERRAINS))
         fog = fog_from_middle(self.grid, self.grid)
         palette = np.stack(
-            [
-                colours.graded(np.broadcast_to(colours.ramp[at], (self.grid, self.grid, 3)).copy(), fog)
-                for at in middle
-            ],
+            [colours.graded(np.broadcast_to(colours.ramp[at], (self.grid, self.grid, 3)).copy(), fog) for at in middle],
             axis=2,
         )
         return np.square(cells[:, :, :, None] - palette).sum(axis=-1).argmin(axis=-1)

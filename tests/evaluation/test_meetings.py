@@ -47,8 +47,8 @@ def cfg():
             [
                 "suite=multiplayer", f"game.height={SIZE}", f"game.width={SIZE}", "suite.meetings.max_worlds=2",
                 "suite.questions.live_speed.num_blocks=2", "suite.meetings.signs.window=3",
-                "suite.questions.covisibility.edge_pixels=2", "suite.questions.covisibility.middle_pixels=5",
-                "suite.questions.covisibility.max_pixels=4",
+                "suite.questions.covisibility.edge_pixels=2.0", "suite.questions.covisibility.middle_pixels=5.0",
+                "suite.questions.covisibility.max_pixels=4.0",
             ],
         )  # fmt: skip
 
