@@ -36,7 +36,8 @@ def test_a_room_that_tells_the_truth_gets_other_pictures_than_one_that_does_not(
         past = Past(frames, np.zeros((8, 7), np.uint8), before if is_told else None)
         request = DrawRequest(
             number=1, region=0, session=5, keys=np.zeros((3, 4, 7), np.uint8), seats=(0, 1),
-            newcomers={0: past, 1: past}, prompt="", instruction="", facts=now if is_told else None, is_fresh=True, is_hurried=False,
+            newcomers={0: past, 1: past},
+            prompt="", instruction="", facts=now if is_told else None, is_fresh=True, is_hurried=False,
         )  # fmt: skip
         worker.draw([request], said)
         assert [type(one).__name__ for one in said] == ["Drawn"]
