@@ -102,7 +102,7 @@ class Subject:
         latents = self.vae.encode(as_pixels(video.to(self.device))).mean
         return as_bytes(self.vae.decode(latents, video.shape[1]).clamp(-1, 1)).cpu()
 
-    def shown(self, video: UInt8[Tensor, "p t 3 h w"]) -> UInt8[Tensor, "t 3 h w"]:
+    def shown(self, video: UInt8[Tensor, "p t 3 h w"]) -> UInt8[Tensor, "t 3 ph w"]:
         """The views of all players in one picture, one below the other."""
         return rearrange(video, "p t c h w -> t c (p h) w")
 
