@@ -92,11 +92,18 @@ def asked(subject, questions, *names):
     return figures
 
 
+@pytest.fixture(scope="module")
+def in_full():
+    """Pictures of the size that the suite's colours are read in."""
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return compose("evaluate", ["suite=multiplayer", "suite.meetings.max_worlds=2"])
+
+
 SEEN = ("covisibility", "return_consistency", "isolation")
 
 
-def test_the_games_own_pictures_score_the_ceiling(cfg):
-    figures = asked(*a_subject(cfg, TrueToTheGame), *SEEN)
+def test_the_games_own_pictures_score_the_ceiling(in_full):
+    figures = asked(*a_subject(in_full, TrueToTheGame), *SEEN)
     for name in ("covisibility_f1", "covisibility_f1_after_apart", "return_consistency"):
         assert figures[name] == figures[f"{name}_ceiling"]
         assert figures[name] > figures[f"{name}_chance"] + 0.2
