@@ -22,8 +22,9 @@ class Isolation:
     Compared are the frames until somebody would see somebody, in either play.
     """
 
-    def __init__(self, *, meeting: str, changed_seconds: float, max_mean_change: float) -> None:
+    def __init__(self, *, meeting: str, unseen_seconds: float, changed_seconds: float, max_mean_change: float) -> None:
         self.meeting = meeting
+        self.unseen_seconds = unseen_seconds  # before keys are changed, so that one key does not bring players back
         self.changed_seconds = changed_seconds
         self.max_mean_change = max_mean_change  # grey levels
 
@@ -51,7 +52,7 @@ class Isolation:
             "isolation_mean_change_real": float(np.mean(real_others)) if real_others else None,
             "isolation_own_change": float(np.mean(own)) if own else None,
             "isolation_own_change_real": float(np.mean(real_own)) if real_own else None,
-            "isolation_num_worlds": len(used),
+            "isolation_num_worlds": len(own),
         }
         rows = [
             Row("change of others' views", mean, figures["isolation_mean_change_real"], unit="grey levels"),
@@ -69,10 +70,11 @@ class Isolation:
         return Answer("Isolation: whose keys change which view?", explanation, figures, rows)
 
     def _start(self, subject: Subject, staged: Staged, count: int) -> int | None:
-        """The first block after the beginning from which on nobody sees anybody for `count` blocks."""
+        """The first block, after some seconds unseen, from which on nobody sees anybody for `count` blocks more."""
         size = subject.generation.block_frames
+        unseen = round(self.unseen_seconds * subject.recordings.fps)
         for start, stop in unseen_spans(sees_somebody(staged)):
-            block = -(-max(start, staged.context_frames) // size)
+            block = -(-(max(start, staged.context_frames) + unseen) // size)
             if (block + count) * size <= stop:
                 return block
         return None
@@ -87,6 +89,8 @@ class Isolation:
             is_seen = sees_somebody(one.staged)[:length] | sees_somebody(other.staged)[:length]
             seen = np.flatnonzero(is_seen[start:])
             stop = start + int(seen[0]) if len(seen) else length
+            if stop == start:
+                continue
             pair = [
                 (each.staged.video if is_real else each.video)[:, start:stop].to(torch.int16) for each in (one, other)
             ]

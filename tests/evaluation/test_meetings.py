@@ -122,10 +122,11 @@ def test_a_model_that_shows_nothing_scores_nothing(cfg):
 
 @pytest.mark.parametrize("is_told", [False, True])
 def test_every_question_is_answered_for_random_weights(cfg, is_told):
-    subject, questions = a_subject(cfg, is_told=is_told, max_blocks=24)
+    subject, questions = a_subject(cfg, is_told=is_told, max_blocks=32)
     figures = asked(subject, questions)
     assert figures.keys() >= KEYS
     assert len(figures["sr_c"]) == 2
+    assert figures["isolation_num_worlds"] > 0
     assert figures["frames_per_second_per_player"] > 0
     met = subject.meeting("stay")[0]
     begun = met.staged.context_frames
