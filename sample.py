@@ -52,6 +52,7 @@ def main(cfg: DictConfig) -> None:
     request = make_request(cfg, described, actions)
     networks = Networks.load(cfg.weights, cfg.device)
     sampler = ClipSampler(networks, **settings)
+    request = with_truth(cfg, request, networks)
     video = sampler.sample(request, on_progress)
     pixels = to_pixels(video[0])
     frames = with_keys(pixels, request, networks, cfg.scale) if cfg.show_keys else side_by_side(pixels, cfg.scale)
@@ -129,6 +130,53 @@ def make_request(cfg: DictConfig, described: Mapping[str, Any], actions: npt.NDA
         instructions=[[Instruction(cfg.instruction, cfg.instruction_frame)]] if cfg.instruction else [],
         video_prompt=video_prompt,
     )
+
+
+def with_truth(cfg: DictConfig, request: SampleRequest, networks: Networks) -> SampleRequest:
+    """The request with what is true of its world, for weights that are told it; says why where that cannot be known."""
+    from dataclasses import replace
+
+    import torch
+
+    from gamegen_x.data.state import drawing_of
+
+    drawing = drawing_of(networks.config, networks.vae.spatial_factor)
+    if drawing is None or cfg.get("dynamics") is None:
+        return request
+    num_frames = request.num_frames + -request.num_frames % networks.vae.unit_frames
+    held = np.zeros((num_frames, request.num_players, networks.action_space.num_keys), np.uint8)
+    if request.actions is not None:
+        held[: request.num_frames] = request.actions[0].transpose(0, 1).round().numpy().astype(np.uint8)
+    facts = true_facts(cfg, networks.action_space, held)
+    if facts is None:
+        return request
+    state, near = drawing(facts)
+    return replace(request, state=state[None].to(torch.float32), near=None if near is None else near[None])
+
+
+def true_facts(
+    cfg: DictConfig, action_space: ActionSpace, held: npt.NDArray[np.uint8]
+) -> Mapping[str, npt.NDArray[Any]] | None:
+    """Facts `[t ...]` of a new world under these keys `[t p k]`, or of a recorded one that goes on; None: unknown."""
+    from gamegen_x.config import build
+    from gamegen_x.games.dynamics import facts_under
+    from gamegen_x.schema.trace import Trace
+
+    if list(cfg.game["keys"]["keys"]) != list(action_space.keys):
+        print(f"these weights are told nothing: {cfg.game['_target_']} knows other keys than {list(action_space.keys)}")
+        return None
+    cfg.game.num_players = cfg.num_players
+    dynamics = build(cfg.dynamics)
+    if not cfg.continue_video:
+        return facts_under(dynamics.fresh(cfg.seed, "val"), held)
+    folders = {Path(path).parent for path in cfg.continue_video.split("|")}
+    folder = folders.pop()
+    if folders or not (folder / "trace.json").is_file():
+        print(f"these weights are told nothing: {cfg.continue_video} are not the seats of one recorded session")
+        return None
+    past = {name: values[: cfg.num_context_frames] for name, values in Trace.load(folder).state.items()}
+    coming = facts_under(dynamics.start({name: values[-1] for name, values in past.items()}), held[len(past["pose"]) :])
+    return {name: np.concatenate([past[name], values]) for name, values in coming.items()}
 
 
 def read_frames(path: str, size: tuple[int, int], num_frames: int, num_players: int) -> Tensor:

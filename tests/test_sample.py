@@ -1,8 +1,13 @@
 import numpy as np
 import pytest
+from hydra import compose, initialize_config_dir
 
+from gamegen_x.config import CONFIGS, build, check
+from gamegen_x.games.dynamics import RulesDynamics, facts_under
 from gamegen_x.sampling.video_file import write_video
-from sample import read_frames
+from gamegen_x.schema.action_space import ActionSpace
+from gamegen_x.schema.trace import Trace
+from sample import read_frames, true_facts
 
 SIZE = (64, 96)  # height and width
 
@@ -36,3 +41,33 @@ def test_a_wrong_number_of_videos_or_of_frames_is_told(videos):
         read_frames(f"{videos['light']}|{videos['dark']}", SIZE, 8, 3)
     with pytest.raises(ValueError, match=r"dark.mp4 has 12 frames, 13 are needed"):
         read_frames(videos["dark"], SIZE, 13, 1)
+
+
+def sample_config(*overrides):
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        cfg = compose("sample", ["num_players=2", *overrides])
+    check(cfg)
+    return cfg
+
+
+def test_the_truth_of_a_recorded_session_goes_on_where_its_frames_end(tmp_path, capsys):
+    cfg = sample_config(f"continue_video={tmp_path}/seat-0.mp4|{tmp_path}/seat-1.mp4", "num_context_frames=8")
+    game = build(cfg.game)
+    keys = game.keys
+    held = np.stack([keys.parse("w*12"), keys.parse("d*12")], axis=1)
+    facts = facts_under(RulesDynamics(game).fresh(3, "val"), held)
+    assert true_facts(cfg, keys, held) is None
+    assert "are not the seats of one recorded session" in capsys.readouterr().out
+    Trace(tmp_path, "snowglobe", 3, 24.0, keys, ("one", "two"), held, facts).save()
+    told = true_facts(cfg, keys, held)
+    np.testing.assert_array_equal(told["pose"][:8], facts["pose"][:8])
+    np.testing.assert_allclose(told["pose"][8:], facts["pose"][8:], atol=1e-5)
+
+
+def test_a_new_world_begins_with_its_seed_and_another_games_keys_are_told_nothing(capsys):
+    cfg = sample_config("num_players=3", "seed=7")
+    keys = build(cfg.game).keys
+    told = true_facts(cfg, keys, np.zeros((4, 3, 7), np.uint8))
+    assert told["pose"].shape == (4, 3, 3, 3)
+    assert true_facts(cfg, ActionSpace("other", ("x",)), np.zeros((4, 3, 1), np.uint8)) is None
+    assert "knows other keys" in capsys.readouterr().out

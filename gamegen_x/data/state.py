@@ -10,13 +10,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from jaxtyping import Bool, Float, Int
+from omegaconf import OmegaConf
 from torch import Tensor
 
+from gamegen_x.config import build
 from gamegen_x.data.records import DamagedRecord, RecordSource
 from gamegen_x.world.drawing import draw_places
 from gamegen_x.world.proximity import near_in_blocks
 
 Facts = Mapping[str, npt.NDArray[Any]]
+DRAWERS = ("gamegen_x.data.state.", "gamegen_x.games.snowglobe_map.")  # that a config of foreign weights may name
 SEEN = ("screen_xy", "visible")  # the facts that every game with several players records
 
 
@@ -79,6 +82,44 @@ class StateSettings:
 
 
 @dataclass(frozen=True)
+class Drawing:
+    """Facts of video frames -> what networks are told of them. The one way, in training and while a world runs."""
+
+    settings: StateSettings
+    size: tuple[int, int]  # height and width of the latents
+    picture: tuple[int, int]  # and of the pictures that places are told in
+
+    @property
+    def num_channels(self) -> int:
+        return self.settings.drawer.num_channels
+
+    def __call__(self, facts: Facts) -> tuple[Float[Tensor, "p t c h w"], Bool[Tensor, "t p p"] | None]:
+        """The drawn state, and who is near whom where players are gated by nearness."""
+        settings = self.settings
+        state = torch.from_numpy(settings.drawer.draw(facts, self.size, self.picture))
+        if settings.near_angle is None:
+            return state, None
+        positions = facts["pose"][..., 2].astype(np.float64)
+        return state, torch.from_numpy(
+            near_in_blocks(positions, settings.near_angle, settings.drawer.frames_per_latent)
+        )
+
+
+def drawing_of(described: Mapping[str, Any], spatial_factor: int) -> Drawing | None:
+    """How the networks of a weights folder are told of a world, by its config.json; None: they are told nothing."""
+    drawn = described.get("drawn_state")
+    if drawn is None:
+        return None
+    named = [str(drawn.get("_target_")), str(drawn["drawer"].get("_target_"))]
+    foreign = [name for name in named if not name.startswith(DRAWERS)]
+    if foreign:
+        raise ValueError(f"weights may be told of a world by {list(DRAWERS)} only, their config names {foreign}")
+    picture = (int(described["height"]), int(described["width"]))
+    size = (picture[0] // spatial_factor, picture[1] // spatial_factor)
+    return Drawing(build(OmegaConf.create(dict(drawn))), size, picture)
+
+
+@dataclass(frozen=True)
 class DrawnState:
     """The state of a window, of some of its views."""
 
@@ -106,19 +147,15 @@ class StateReader:
 
     def window(self, index: int, views: Sequence[int], rows: Int[np.ndarray, " row"]) -> DrawnState:
         """Raises DamagedRecord where the record does not say what is to be drawn."""
-        header, per_latent, settings = self.source.headers[index], self.frames_per_latent, self.settings
+        header, per_latent = self.source.headers[index], self.frames_per_latent
         facts = {name: values[rows] for name, values in self._of(index).items()}
         picture = (header.height, header.width)
-        state = settings.drawer.draw(facts, self.size, picture)
+        state, near = Drawing(self.settings, self.size, picture)(facts)
         chosen = list(views)
-        near = None
-        if settings.near_angle is not None:
-            together = near_in_blocks(facts["pose"][..., 2].astype(np.float64), settings.near_angle, per_latent)
-            near = torch.from_numpy(together[:, chosen][:, :, chosen])
         return DrawnState(
-            torch.from_numpy(state[chosen]),
+            state[chosen],
             torch.from_numpy(draw_others(facts, per_latent, self.size, picture)[chosen]),
-            near,
+            None if near is None else near[:, chosen][:, :, chosen],
         )
 
     def _of(self, index: int) -> Facts:

@@ -17,8 +17,10 @@ from gamegen_x.schema.weights_folder import check_files, read_config
 
 if TYPE_CHECKING:
     from gamegen_x.evaluation.generation import Sampler
+    from gamegen_x.evaluation.meetings import LiveModel
     from gamegen_x.evaluation.recordings import Recording
     from gamegen_x.models.vae import VideoVAE
+    from gamegen_x.sampling.networks import Networks
 
 
 @entry_point("evaluate", {"recordings": str, "sampler": "gamegen_x.sampling.clip_sampler.check_settings"})
@@ -41,7 +43,7 @@ def main(cfg: DictConfig) -> None:
     settings = weights["sampler"] | {name: value for name, value in cfg.sampler.items() if value is not None}
     check_settings(**settings)
     suite: Suite = build(cfg.suite)
-    vae, sampler = load_model(cfg, weights, settings)
+    vae, sampler, live = load_model(cfg, weights, settings)
     recordings = read_recordings(find_recordings(cfg), **to_dict(cfg.reading))
     check_fit(weights, recordings.val[0])
     result: Result = suite.run(
@@ -50,6 +52,7 @@ def main(cfg: DictConfig) -> None:
         sampler=sampler,
         recordings=recordings,
         device=torch.device(cfg.device),
+        live=live,
     )
     figures = {**result.figures, "seconds_total": round(time.monotonic() - started, 1)}
     result = Result(figures, result.html, result.gates)
@@ -76,8 +79,10 @@ def prepare_judges(cfg: DictConfig) -> None:
     print(json.dumps({"suite": suite.name, "data_id": recordings.data_id, "ceilings": judges.ceilings}), flush=True)
 
 
-def load_model(cfg: DictConfig, weights: dict[str, Any], settings: dict[str, Any]) -> tuple[VideoVAE, Sampler | None]:
-    """The VAE, and a sampler where the weights hold more than a VAE."""
+def load_model(
+    cfg: DictConfig, weights: dict[str, Any], settings: dict[str, Any]
+) -> tuple[VideoVAE, Sampler | None, LiveModel | None]:
+    """The VAE, a sampler where the weights hold more than a VAE, and one of running worlds where a suite has such."""
     from gamegen_x.models.vae import VideoVAE
     from gamegen_x.models.weights import load_network
     from gamegen_x.sampling.clip_sampler import ClipSampler
@@ -85,9 +90,20 @@ def load_model(cfg: DictConfig, weights: dict[str, Any], settings: dict[str, Any
 
     if "msdit" not in weights["networks"]:
         print(f"{cfg.checkpoint} has no msdit: only its VAE is measured", flush=True)
-        return cast(VideoVAE, load_network(cfg.checkpoint, "vae").to(cfg.device)), None
+        return cast(VideoVAE, load_network(cfg.checkpoint, "vae").to(cfg.device)), None, None
     networks = Networks.load(cfg.checkpoint, cfg.device)
-    return networks.vae, ClipSampler(networks, **settings)
+    return networks.vae, ClipSampler(networks, **settings), load_live(cfg, networks, settings)
+
+
+def load_live(cfg: DictConfig, networks: Networks, settings: dict[str, Any]) -> LiveModel | None:
+    if cfg.suite.meetings is None:
+        return None
+    from gamegen_x.data.state import drawing_of
+    from gamegen_x.evaluation.meetings import LiveModel
+    from gamegen_x.sampling.stream_sampler import StreamSampler
+
+    streams = StreamSampler(networks, **settings, **to_dict(cfg.live))
+    return LiveModel(streams, drawing_of(networks.config, networks.vae.spatial_factor))
 
 
 def find_recordings(cfg: DictConfig) -> Path:

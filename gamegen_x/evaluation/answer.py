@@ -39,6 +39,7 @@ class Film:
 
     caption: str
     panes: Sequence[Pane]
+    name: str = ""  # a film with a name is also written as a GIF
 
 
 @dataclass(frozen=True)

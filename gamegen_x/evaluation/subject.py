@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Protocol, runtime_checkable
 
@@ -14,6 +15,7 @@ from gamegen_x.evaluation.answer import Answer
 from gamegen_x.evaluation.commands import Commands
 from gamegen_x.evaluation.generation import Beginning, Generation, Play, Sampler
 from gamegen_x.evaluation.judges import Judges
+from gamegen_x.evaluation.meetings import LiveModel, Meetings, Met, Script
 from gamegen_x.evaluation.recordings import Recordings, as_bytes, as_pixels
 from gamegen_x.models.vae import VideoVAE
 
@@ -36,6 +38,8 @@ class Subject:
         num_blocks: int,
         num_blocks_without_instructnet: int,
         device: torch.device,
+        meetings: Meetings | None,
+        live: LiveModel | None,
     ) -> None:
         self.vae = vae
         self.recordings = recordings
@@ -45,7 +49,10 @@ class Subject:
         self.num_blocks = num_blocks
         self.num_blocks_without_instructnet = num_blocks_without_instructnet
         self.device = device
+        self.meetings = meetings
+        self.live = live if meetings is not None else None
         self._sampler = sampler
+        self._met: dict[str, list[Met]] = {}
 
     @property
     def is_player(self) -> bool:
@@ -76,13 +83,26 @@ class Subject:
         """The same beginnings, keys and noise; nobody listens."""
         return self._play("playing without InstructNet", self.num_blocks_without_instructnet, use_instructnet=False)
 
+    def meeting(self, name: str) -> list[Met]:
+        """All worlds of a meeting, played once."""
+        assert self.meetings is not None
+        if name not in self._met:
+            self._met[name] = self.meet(name, self.meetings.scripts_of(name))
+        return self._met[name]
+
+    def meet(self, title: str, scripts: Sequence[Script]) -> list[Met]:
+        """Worlds that only one question looks at."""
+        assert self.meetings is not None
+        assert self.live is not None
+        return self.meetings.met(title, scripts, self.live, self.commands)
+
     @torch.inference_mode()
     def reconstructed(self, video: UInt8[Tensor, "n t 3 h w"]) -> UInt8[Tensor, "n t 3 h w"]:
         """Encoded and decoded, as whole clips; they are a multiple of the VAE's unit long."""
         latents = self.vae.encode(as_pixels(video.to(self.device))).mean
         return as_bytes(self.vae.decode(latents, video.shape[1]).clamp(-1, 1)).cpu()
 
-    def shown(self, video: UInt8[Tensor, "p t 3 h w"]) -> UInt8[Tensor, "t 3 h w"]:
+    def shown(self, video: UInt8[Tensor, "p t 3 h w"]) -> UInt8[Tensor, "t 3 ph w"]:
         """The views of all players in one picture, one below the other."""
         return rearrange(video, "p t c h w -> t c (p h) w")
 

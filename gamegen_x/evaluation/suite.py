@@ -6,22 +6,29 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from gamegen_x.evaluation.answer import Answer, Row
 from gamegen_x.evaluation.commands import Commands
+from gamegen_x.evaluation.films import compose
 from gamegen_x.evaluation.gates import Gate, check_gates
 from gamegen_x.evaluation.generation import Generation, Sampler
 from gamegen_x.evaluation.judge_training import JudgeTraining
+from gamegen_x.evaluation.meetings import LiveModel, Meetings
 from gamegen_x.evaluation.recordings import Recordings
 from gamegen_x.evaluation.report import Report
 from gamegen_x.evaluation.subject import Question, Subject
 from gamegen_x.models.vae import VideoVAE
+from gamegen_x.sampling.video_file import write_gif
 from gamegen_x.schema.files import atomic_file
+
+Frames = tuple[npt.NDArray[np.uint8], float]  # t h w 3, and how many a second
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,7 @@ class Result:
     figures: Mapping[str, Any]
     html: str
     gates: Sequence[Gate]
+    gifs: Mapping[str, Frames] = field(default_factory=dict)
 
     @property
     def not_learned(self) -> list[str]:
@@ -38,11 +46,13 @@ class Result:
         return [str(gate) for gate in self.gates if not gate.is_passed]
 
     def write(self, folder: str | Path) -> Path:
-        """Writes `report.html` and `figures.json`; returns the report's path."""
+        """Writes `report.html`, `figures.json` and the GIFs; returns the report's path."""
         with atomic_file(Path(folder) / "report.html") as path:
             path.write_text(self.html)
         with atomic_file(Path(folder) / "figures.json") as path:
             path.write_text(json.dumps(self.figures) + "\n")
+        for name, (frames, fps) in self.gifs.items():
+            write_gif(Path(folder) / f"{name}.gif", frames, fps)
         return Path(folder) / "report.html"
 
 
@@ -58,6 +68,7 @@ class Suite:
         num_blocks_without_instructnet: int,
         judges: JudgeTraining,
         generation: Generation,
+        meetings: Meetings | None,  # null: no worlds are shared
         questions: Mapping[str, Question | None],  # null takes one out
         headlines: Sequence[Mapping[str, str]],  # name, value and perhaps ceiling and chance: names of figures; unit
         gates: Mapping[str, float],  # figure -> what it must reach
@@ -76,6 +87,7 @@ class Suite:
         self.num_blocks_without_instructnet = num_blocks_without_instructnet
         self.judges = judges
         self.generation = generation
+        self.meetings = meetings
         self.questions = {name: question for name, question in questions.items() if question is not None}
         self.headlines = headlines
         self.gates = dict(gates)
@@ -84,9 +96,16 @@ class Suite:
         self.crf = crf
 
     def run(
-        self, *, checkpoint: str, vae: VideoVAE, sampler: Sampler | None, recordings: Recordings, device: torch.device
+        self,
+        *,
+        checkpoint: str,
+        vae: VideoVAE,
+        sampler: Sampler | None,
+        recordings: Recordings,
+        device: torch.device,
+        live: LiveModel | None = None,
     ) -> Result:
-        """Examines one model. `sampler` is None for weights that hold a VAE only."""
+        """Examines one model. `sampler` is None for weights that hold a VAE only, `live` where no worlds are shared."""
         started = time.monotonic()
         commands = Commands(self.command_names, recordings.action_space)
         judges = self.judges.judges(recordings, commands, device)
@@ -100,6 +119,8 @@ class Suite:
             num_blocks=self.num_blocks,
             num_blocks_without_instructnet=self.num_blocks_without_instructnet,
             device=device,
+            meetings=self.meetings,
+            live=live,
         )
         answers = [answer for question in self.questions.values() if (answer := question.ask(subject)) is not None]
         figures: dict[str, Any] = {"suite": self.name, "checkpoint": checkpoint, "data_id": recordings.data_id}
@@ -109,7 +130,14 @@ class Suite:
         figures["gates_passed"] = all(gate.is_passed for gate in gates)
         figures["seconds_total"] = time.monotonic() - started
         figures = _plain(figures)
-        return Result(figures, self._html(checkpoint, recordings, commands, answers, gates, figures), gates)
+        html = self._html(checkpoint, recordings, commands, answers, gates, figures)
+        return Result(figures, html, gates, self._gifs(recordings, answers))
+
+    def _gifs(self, recordings: Recordings, answers: Sequence[Answer]) -> dict[str, Frames]:
+        """Films that have a name, composed."""
+        keys = dict(enumerate(recordings.action_space.keys))
+        films = [film for answer in answers for film in answer.films if film.name]
+        return {film.name: (compose(film, keys, self.min_pane_width), recordings.fps) for film in films}
 
     def _html(
         self,

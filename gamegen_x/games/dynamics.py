@@ -2,28 +2,64 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-from gamegen_x.games.door import Keys
+from gamegen_x.games.door import Frame, Keys
 from gamegen_x.games.snowglobe import Snowglobe
+from gamegen_x.world.state import WorldState
 
 Facts = dict[str, npt.NDArray[Any]]
 
 
+@runtime_checkable
+class World(Protocol):
+    """What is true at one frame. A value: whoever keeps an earlier one can go on from there again."""
+
+    @property
+    def num_players(self) -> int: ...
+
+    def after(self, held: Keys) -> World:
+        """The next frame's world, in which the keys `[p k]` have acted."""
+        ...
+
+    def facts(self) -> Facts: ...
+
+
+@runtime_checkable
 class Dynamics(Protocol):
     """Where a game's rules are not at hand, a network may stand here."""
 
-    def start(self, facts: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Goes on from the facts of one frame."""
+    def start(self, facts: Mapping[str, npt.NDArray[Any]]) -> World:
+        """The world of these facts of one frame."""
         ...
 
-    def step(self, held: Keys) -> Facts:
-        """The facts of the next frame, which shows the world after the keys `[p k]` acted."""
-        ...
+
+@dataclass(frozen=True)
+class RulesWorld:
+    """A tick of a Snowglobe. The game stands on the state's planet; the state that it has itself is not looked at."""
+
+    game: Snowglobe
+    state: WorldState
+
+    @property
+    def num_players(self) -> int:
+        return self.game.num_players
+
+    def after(self, held: Keys) -> RulesWorld:
+        return replace(self, state=self.game.advanced(self.state, held))
+
+    def facts(self) -> Facts:
+        return self.game.facts_of(self.state)
+
+    def views(self) -> list[Frame]:
+        """What each player really sees."""
+        return list(self.game.views(self.state).values())
 
 
 class RulesDynamics:
@@ -32,18 +68,22 @@ class RulesDynamics:
     def __init__(self, game: Snowglobe) -> None:
         self.game = game
 
-    def start(self, facts: Mapping[str, npt.NDArray[Any]]) -> None:
-        self.game.restore(facts)
+    def start(self, facts: Mapping[str, npt.NDArray[Any]]) -> RulesWorld:
+        game = copy.copy(self.game)
+        game.restore(facts)
+        return RulesWorld(game, game.state)
 
-    def step(self, held: Keys) -> Facts:
-        self.game.advance(held)
-        return self.game.facts_now()
+    def fresh(self, seed: int, split: str) -> RulesWorld:
+        """The world with which the game's episode of this seed begins, before its first frame."""
+        game = copy.copy(self.game)
+        game.reset(seed=seed, options={"split": split})
+        return RulesWorld(game, game.state)
 
 
-def stepped(
-    dynamics: Dynamics, facts: Mapping[str, npt.NDArray[Any]], actions: npt.NDArray[np.uint8]
-) -> dict[str, npt.NDArray[Any]]:
-    """Facts `[t ...]` of the frames that follow, one for each row of keys `[t p k]`."""
-    dynamics.start(facts)
-    frames = [dynamics.step(held) for held in actions]
+def facts_under(world: World, actions: npt.NDArray[np.uint8]) -> Facts:
+    """Facts `[t ...]` of the frames that follow a world, one for each row of keys `[t p k]`."""
+    frames = []
+    for held in actions:
+        world = world.after(held)
+        frames.append(world.facts())
     return {name: np.stack([frame[name] for frame in frames]) for name in frames[0]}

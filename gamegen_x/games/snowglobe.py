@@ -87,6 +87,7 @@ class Snowglobe(Game):
         self.meet = Meet(near["enter"], near["leave"], Counter.MEETINGS)
         self.possible_agents = agent_names(num_players)
         self.agents: list[str] = []
+        self.view_angle = view_angle
         self.eyes = _camera(camera, height, width, view_angle)
         self._key_index = [keys.keys.index(key) for key in KEYS]
         self._look: tuple[bytes, Look] | None = None
@@ -242,7 +243,10 @@ class Snowglobe(Game):
         the column's, and at which pixel), `near` [p p], `airborne`, `carrying` and `terrain` [p], the classes of the
         sky, `thing_kind` [n] and `thing_place` [n 3], `counters`, `planet`.
         """
-        state = self.state
+        return self.facts_of(self.state)
+
+    def facts_of(self, state: WorldState) -> dict[str, npt.NDArray[Any]]:
+        """The truth of any state of this world, as `facts_now` tells it."""
         seen = [
             self.eyes.view(state.players.frames, seat).project(state.players.positions)
             for seat in range(self.num_players)

@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from gamegen_x.sampling.truth import Truth
+
 
 @dataclass(frozen=True)
 class Words:
@@ -34,6 +36,7 @@ class Standing:
     last: Float[Tensor, "p c h w"]  # the latent frame made last, zeros where there is none
     decoder: tuple[Float[Tensor, "p ..."], ...]  # what the VAE's causal layers saw last
     words: Words
+    truth: Truth | None  # the world that is told to the networks, where they step it themselves
 
     @property
     def parts(self) -> tuple[Float[Tensor, "p ..."], ...]:

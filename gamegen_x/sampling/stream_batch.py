@@ -13,6 +13,7 @@ from torch import Tensor
 from gamegen_x.models.gamegen import Conditions
 from gamegen_x.models.layers.kv_cache import WindowPast
 from gamegen_x.sampling.stream import Stream, Words
+from gamegen_x.sampling.truth import Told
 
 
 @dataclass(frozen=True)
@@ -45,15 +46,17 @@ class StreamBatch:
         """The rows of players, one tensor a stream with all its slots, as columns."""
         return torch.stack([self._columns(value[slots]) for value, slots in zip(values, self.columns, strict=True)])
 
-    def conditions(self, actions: Float[Tensor, "b p f k"], has_actions: bool) -> Conditions:
-        """What the next frame is asked to follow, in all lanes."""
+    def conditions(
+        self, actions: Float[Tensor, "b p f k"], has_actions: bool, told: Sequence[Told | None]
+    ) -> Conditions:
+        """What the next frame is asked to follow, in all lanes. `told`: of this one frame, for each stream."""
         lanes, device = self.layout.num_lanes, self.layout.device
         actions = repeat(actions, "b p f k -> (lanes b) p 1 f k", lanes=lanes)
         has = torch.full(actions.shape[:2], has_actions, device=device)
         asked = conditions_of(
             [stream.standing.words for stream in self.streams], self.layout, actions.to(device, self.layout.dtype), has
         )
-        return replace(asked, **self._company())
+        return replace(asked, **self._company(), **self._told(told))
 
     def _company(self) -> dict[str, Tensor]:
         """Who is there, and in which seat: columns move up when somebody leaves, seats do not."""
@@ -64,6 +67,33 @@ class StreamBatch:
             "seats": torch.tensor(filled * lanes, device=device),
             "is_player": torch.tensor(is_player * lanes, device=device),
         }
+
+    def _told(self, told: Sequence[Told | None]) -> dict[str, Tensor]:
+        """The drawn state of each column; a stream that is told nothing may stand beside others that are."""
+        known = [one for one in told if one is not None]
+        if not known:
+            return {}
+        lanes, layout = self.layout.num_lanes, self.layout
+        nothing = torch.zeros_like(known[0].state[:1, 0])
+        states = [
+            nothing.expand(stream.num_slots, -1, -1, -1) if one is None else _filled(one.state[:, 0], stream.num_slots)
+            for stream, one in zip(self.streams, told, strict=True)
+        ]
+        state = repeat(self.gather(states), "b p c h w -> (lanes b) p 1 c h w", lanes=lanes)
+        has_state = torch.tensor([one is not None for one in told] * lanes, device=layout.device)
+        conditions = {"state": state.to(layout.device, layout.dtype), "has_state": has_state}
+        if any(one.near is not None for one in known):
+            near = torch.stack([self._near(one, slots) for one, slots in zip(told, self.columns, strict=True)])
+            conditions["near"] = repeat(near, "b p q -> (lanes b) 1 p q", lanes=lanes).to(layout.device)
+        return conditions
+
+    def _near(self, told: Told | None, slots: list[int]) -> Bool[Tensor, "p p"]:
+        near = torch.ones(self.num_columns, self.num_columns, dtype=torch.bool)
+        if told is not None and told.near is not None:
+            known = told.near[0].cpu()
+            inside = [slot for slot in slots if slot < len(known)]
+            near[: len(inside), : len(inside)] = known[inside][:, inside]
+        return near
 
     def commit(self, latents: Float[Tensor, "b p c h w"]) -> None:
         """Puts the keys and values of the last pass, over these frames, into the rings in place of the oldest ones."""
@@ -125,6 +155,11 @@ class StreamBatch:
         shape = list(values.shape)
         shape[axis] = missing
         return torch.cat([values, values.new_zeros(shape)], dim=axis)
+
+
+def _filled(rows: Tensor, num_slots: int) -> Tensor:
+    """Rows of the first slots, and nothing for the others."""
+    return torch.cat([rows, rows.new_zeros(num_slots - len(rows), *rows.shape[1:])])
 
 
 def conditions_of(

@@ -20,6 +20,7 @@ from gamegen_x.sampling.networks import Networks
 from gamegen_x.sampling.noise import MAX_COUNTER, noise_at
 from gamegen_x.sampling.stream import Standing, Stream, Words
 from gamegen_x.sampling.stream_batch import Layout, StreamBatch, conditions_of
+from gamegen_x.sampling.truth import Told, Truth
 
 MAX_SLOTS = 8
 STREAMED_KINDS = ("causal", "distilled")
@@ -78,6 +79,8 @@ class StreamSampler:
         self.undo_ticks = undo_ticks
         size = (networks.height // networks.vae.spatial_factor, networks.width // networks.vae.spatial_factor)
         self.latent_shape = (networks.vae.latent_channels, *size)
+        channels = networks.model.msdit.state_channels
+        self.state_shape = None if channels is None else (channels, *size)
         self.layout = Layout(
             num_heads=tuple(each.num_heads for each in self.model.temporal_attentions()),
             num_lanes=1 if guidance == 1 else 2,
@@ -95,19 +98,30 @@ class StreamSampler:
         num_players: int,
         context: Float[Tensor, "p t 3 h_video w_video"] | None = None,
         actions: Float[Tensor, "p t k"] | None = None,
+        told: Told | None = None,
+        truth: Truth | None = None,
     ) -> Stream:
         """A new world with its first players in slots 0, 1, ..., who have seen the context frames (in [-1, 1]), if any.
 
-        `actions` are the keys of the context. The session is the seed of everything that will happen.
+        `actions` are the keys of the context, `told` its state. The session is the seed of everything that will happen.
+        `truth` is the world at the last frame of the context: every step takes it on by the keys and tells it.
         """
         if not 1 <= num_players <= self.num_slots:
             raise ValueError(f"a stream has 1 to {self.num_slots} players (its slots), got {num_players}")
         if not 0 <= session <= MAX_COUNTER:
             raise ValueError(f"a session is a whole number from 0 to 2**64 - 1, got {session}")
         self._check_context(context, actions, num_players)
+        self._check_told_context(told, context)
+        if truth is not None and (self.state_shape is None or truth.world.num_players > self.num_slots):
+            raise ValueError(
+                f"a truth is for weights that are told a state, and of at most {self.num_slots} players (the slots); "
+                f"this one has {truth.world.num_players}, the weights' state has channels, height and width "
+                f"{self.state_shape}"
+            )
         stream = self._blank(session, self.num_slots, num_players, self._words(prompt, None))
         if context is not None:
-            self._watch(stream, context, actions)
+            self._watch(stream, context, actions, told)
+        stream.standing = replace(stream.standing, truth=truth)
         return Stream(session, stream.ring, stream.standing, self.undo_ticks)
 
     @torch.inference_mode()
@@ -115,24 +129,28 @@ class StreamSampler:
         self,
         streams: Sequence[Stream],
         actions: Sequence[Float[Tensor, "..."]],  # [p f k] each, of all slots
+        told: Sequence[Told | None] | None = None,
     ) -> list[UInt8[Tensor, "p f 3 h w"]]:
         """Advances every world by one latent frame. `actions` are the keys held at each of its video frames, by slot.
 
+        `told` is for streams that step no truth of their own: what is true of this frame, from whoever knows.
         An empty slot's keys are not looked at and its frames are black. Where an argument is wrong ValueError is raised
         before any stream has changed, and says which one it was.
         """
         self._check_batch(streams, actions)
+        news = self._news(streams, actions, told)
         running = [i for i, stream in enumerate(streams) if stream.slots]
         frames = [self._black(stream) for stream in streams]
         if running:
             batch = StreamBatch([streams[i] for i in running], self.layout)
-            conditions = batch.conditions(batch.gather([actions[i] for i in running]), has_actions=True)
+            keys = batch.gather([actions[i] for i in running])
+            conditions = batch.conditions(keys, True, [news[i][1] for i in running])
             latents = self.denoise(batch, conditions)
             self.commit(batch, latents, conditions)
             for i, slots, made in zip(running, batch.columns, self.decode(batch, latents), strict=True):
                 frames[i][slots] = made[: len(slots)].cpu()
-        for stream in streams:
-            stream.end_tick(replace(stream.standing, tick=stream.tick + 1))
+        for stream, (truth, _) in zip(streams, news, strict=True):
+            stream.end_tick(replace(stream.standing, tick=stream.tick + 1, truth=truth))
         return frames
 
     def denoise(self, batch: StreamBatch, conditions: Conditions) -> Float[Tensor, "b p c h w"]:
@@ -192,6 +210,7 @@ class StreamSampler:
         slot: int,
         context: Float[Tensor, "t 3 h_video w_video"] | None = None,
         actions: Float[Tensor, "t k"] | None = None,
+        told: Told | None = None,  # of this player's view only
     ) -> None:
         """Seats a player in an empty slot, who has seen these frames, or nothing. Nobody else notices."""
         if not 0 <= slot < stream.num_slots or slot in stream.slots:
@@ -200,10 +219,11 @@ class StreamSampler:
         seen = None if context is None else context[None]
         keys = None if actions is None else actions[None]
         self._check_context(seen, keys, 1)
+        self._check_told_context(told, seen)
         self._seat(stream, slot, True)
         if seen is not None:
             alone = self._blank(stream.session, 1, 1, stream.standing.words)
-            self._watch(alone, seen, keys)
+            self._watch(alone, seen, keys, told)
             self._copy(alone, stream, slot)
 
     def leave(self, stream: Stream, slot: int) -> None:
@@ -267,6 +287,48 @@ class StreamSampler:
         if actions is not None and (tuple(actions.shape) != shape or not torch.isfinite(actions.float()).all()):
             raise ValueError(f"actions of the first frames are finite [p t k] = {shape}, got {tuple(actions.shape)}")
 
+    def _check_told_context(self, told: Told | None, context: Tensor | None) -> None:
+        if told is None:
+            return
+        if context is None:
+            raise ValueError("a told state came without the first frames that it is of; give both or neither")
+        num_latents = context.shape[1] // self.networks.vae.temporal_factor
+        self._check_told(told, len(context), num_latents)
+
+    def _check_told(self, told: Told, most_players: int, num_latents: int) -> None:
+        num_players = len(told.state)
+        if self.state_shape is None:
+            raise ValueError("these weights are told no state; leave it out")
+        expected = (num_players, num_latents, *self.state_shape)
+        if tuple(told.state.shape) != expected or not 1 <= num_players <= most_players:
+            raise ValueError(
+                f"a told state is [p t c h w] = {expected} with at most {most_players} players, "
+                f"got {tuple(told.state.shape)}"
+            )
+        if told.near is not None and tuple(told.near.shape) != (num_latents, num_players, num_players):
+            raise ValueError(
+                f"who is near whom is [t p p] = {(num_latents, num_players, num_players)}, got {tuple(told.near.shape)}"
+            )
+        if not torch.isfinite(told.state).all():
+            raise ValueError("the told state holds NaN or infinity")
+
+    def _news(
+        self, streams: Sequence[Stream], actions: Sequence[Tensor], told: Sequence[Told | None] | None
+    ) -> list[tuple[Truth | None, Told | None]]:
+        """The truth of each stream after this step, where it has one, and what is told of the step."""
+        given = [None] * len(streams) if told is None else list(told)
+        if len(given) != len(streams):
+            raise ValueError(f"a step of {len(streams)} streams takes as many told states, got {len(given)}")
+        for i, (stream, one) in enumerate(zip(streams, given, strict=True)):
+            if one is not None and stream.standing.truth is not None:
+                raise ValueError(f"stream {i} of the batch steps a truth of its own and cannot be told another")
+            if one is not None:
+                self._check_told(one, stream.num_slots, 1)
+        return [
+            (None, one) if stream.standing.truth is None else stream.standing.truth.after(_held(stream, keys))
+            for stream, one, keys in zip(streams, given, actions, strict=True)
+        ]
+
     def _look(self, past: WindowPast, latents: Tensor, now: float, conditions: Conditions) -> Tensor:
         """One pass over a latent frame `[b p c h w]` in all lanes: its velocity in float32."""
         frames = repeat(latents, "b p c h w -> (lanes b) p 1 c h w", lanes=self.layout.num_lanes)
@@ -304,10 +366,11 @@ class StreamSampler:
             last=silence,
             decoder=tuple(torch.zeros_like(part) for part in kept),
             words=words,
+            truth=None,
         )
         return Stream(session, ring, standing, undo_ticks=0)
 
-    def _watch(self, stream: Stream, context: Tensor, actions: Tensor | None) -> None:
+    def _watch(self, stream: Stream, context: Tensor, actions: Tensor | None, told: Told | None) -> None:
         """Shows all players of a stream these video frames, one latent frame after another."""
         latents = self.networks.encode(context.to(self.layout.device))
         num_players, num_latents = latents.shape[:2]
@@ -318,7 +381,9 @@ class StreamSampler:
             keys = actions_per_latent(actions.float(), num_latents, num_inside)
         for t in range(num_latents):
             batch = StreamBatch([stream], self.layout)
-            conditions = batch.conditions(keys[None, :, t], has_actions=actions is not None)
+            conditions = batch.conditions(
+                keys[None, :, t], actions is not None, [None if told is None else told.frame(t)]
+            )
             self.commit(batch, latents[None, :, t], conditions)
             self.decode(batch, latents[None, :, t])
 
@@ -383,3 +448,9 @@ class StreamSampler:
         networks = self.networks
         shape = (stream.num_slots, networks.vae.temporal_factor, 3, networks.height, networks.width)
         return torch.zeros(shape, dtype=torch.uint8)
+
+
+def _held(stream: Stream, actions: Tensor) -> Tensor:
+    """The keys of all slots, where those of empty ones are not held."""
+    is_live = torch.tensor(stream.standing.is_live, device=actions.device)
+    return actions * is_live[:, None, None]

@@ -35,6 +35,7 @@ from gamegen_x.serve.model_worker import (
     CloseRequest,
     Drawn,
     DrawRequest,
+    Facts,
     Past,
     Progress,
     Refusal,
@@ -82,6 +83,7 @@ def read_shape(weights: str) -> Shape:
         width=int(config["width"]),
         keys=ActionSpace.from_dict(config["action_space"]).keys,
         fps=float(config["fps"]),
+        is_told=config.get("drawn_state") is not None,
     )
 
 
@@ -274,6 +276,7 @@ class ModelViews:
             "region": self._region,
             "session": self.session,
             "keys": _padded(block.keys),
+            "facts": self._facts(block.states),
             "seats": tuple(seats),
             "newcomers": await asyncio.to_thread(self._seen_by, newcomers) if newcomers else {},
             "prompt": self.prompt or prompt_of(block.states[0], len(seats)),
@@ -299,10 +302,18 @@ class ModelViews:
         past = list(self._past)
         past = [past[0]] * (-len(past) % self.process.shape.frames) + past
         views = self.truth.draw([state for state, _ in past], np.stack([keys for _, keys in past]))
+        facts = self._facts([state for state, _ in past])
         return {
-            seat: Past(np.stack([each[seat] for each in views]), np.stack([keys[seat] for _, keys in past]))
+            seat: Past(np.stack([each[seat] for each in views]), np.stack([keys[seat] for _, keys in past]), facts)
             for seat in seats
         }
+
+    def _facts(self, states: Sequence[State]) -> Facts | None:
+        """The truth of these ticks, where the model is told it."""
+        if not self.process.shape.is_told:
+            return None
+        frames = [self.truth.game.facts_of(state) for state in states]
+        return {name: np.stack([frame[name] for frame in frames]) for name in frames[0]}
 
     def _listen(self, state: WorldState) -> None:
         """What the world was asked for, as a sentence: the model hears the newest."""

@@ -6,7 +6,7 @@ All rooms that wait are stepped as one batch. Torch is imported here, never wher
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection as Pipe
 from multiprocessing.shared_memory import SharedMemory
 from typing import TYPE_CHECKING, Any
@@ -17,12 +17,15 @@ import numpy.typing as npt
 from gamegen_x.serve.children import end_with_parent
 
 if TYPE_CHECKING:
+    from gamegen_x.data.state import Drawing
     from gamegen_x.sampling.stream import Stream
     from gamegen_x.sampling.stream_sampler import StreamSampler
+    from gamegen_x.sampling.truth import Told
 
 MAX_SEATS = 8
 GATHER_S = 0.002  # how long the first request of a batch waits for others
 Pixels = npt.NDArray[np.uint8]
+Facts = Mapping[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class Shape:
     width: int
     keys: tuple[str, ...]
     fps: float
+    is_told: bool  # what is true of the world
 
     @property
     def room_bytes(self) -> int:
@@ -57,6 +61,7 @@ class Past:
 
     frames: Pixels  # t h w 3
     keys: Pixels  # t k
+    facts: Facts | None  # t ..., for weights that are told them
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,7 @@ class DrawRequest:
     newcomers: Mapping[int, Past]
     prompt: str
     instruction: str
+    facts: Facts | None  # f ..., the truth of the frames to draw, for weights that are told it
     is_fresh: bool  # forget what was drawn before
     is_hurried: bool
 
@@ -113,7 +119,8 @@ def run(pipe: Pipe, memory: str, shape: Shape, settings: WorkerSettings) -> None
     pipe.send(Progress("drawing a first picture", 70))
     _warm_up(sampler, shape)
     shared = SharedMemory(memory)
-    worker = Worker(sampler, few, many, np.ndarray((shared.size,), np.uint8, shared.buf), shape)
+    drawing = _drawing(sampler)
+    worker = Worker(sampler, drawing, few, many, np.ndarray((shared.size,), np.uint8, shared.buf), shape)
     pipe.send(Progress("ready", 100))
     try:
         while True:
@@ -124,9 +131,16 @@ def run(pipe: Pipe, memory: str, shape: Shape, settings: WorkerSettings) -> None
 
 class Worker:
     def __init__(
-        self, sampler: StreamSampler, few: Any, many: Any, memory: npt.NDArray[np.uint8], shape: Shape
+        self,
+        sampler: StreamSampler,
+        drawing: Drawing | None,
+        few: Any,
+        many: Any,
+        memory: npt.NDArray[np.uint8],
+        shape: Shape,
     ) -> None:
         self.sampler, self.few, self.many, self.memory, self.shape = sampler, few, many, memory, shape
+        self.drawing = drawing
         self.streams: dict[int, Stream] = {}
         self._instructions: dict[int, str] = {}
 
@@ -152,7 +166,8 @@ class Worker:
             return
         self.sampler.times = self.few if any(request.is_hurried for request in ready) else self.many
         keys = [torch.from_numpy(request.keys).float() for request in ready]
-        made = self.sampler.step([self.streams[request.region] for request in ready], keys)
+        told = [self._told(request.facts) for request in ready]
+        made = self.sampler.step([self.streams[request.region] for request in ready], keys, told)
         for request, frames in zip(ready, made, strict=True):
             pictures = frames.permute(0, 1, 3, 4, 2).contiguous().cpu().numpy()
             begin = request.region * self.shape.room_bytes
@@ -189,7 +204,14 @@ class Worker:
         if past is None:
             raise ValueError(f"the model does not know what seat {slot} has seen")
         frames = from_pixels(torch.from_numpy(past.frames.copy()))
-        self.sampler.join(stream, slot, frames, torch.from_numpy(past.keys.copy()).float())
+        told = self._told(past.facts)
+        own = None if told is None else replace(told, state=told.state[slot : slot + 1], near=None)
+        self.sampler.join(stream, slot, frames, torch.from_numpy(past.keys.copy()).float(), own)
+
+    def _told(self, facts: Facts | None) -> Told | None:
+        from gamegen_x.sampling.truth import Told
+
+        return None if self.drawing is None or facts is None else Told(*self.drawing(facts))
 
 
 def _load(settings: WorkerSettings) -> tuple[StreamSampler, Any, Any]:
@@ -206,6 +228,12 @@ def _load(settings: WorkerSettings) -> tuple[StreamSampler, Any, Any]:
     )
     few = solver_times(min(settings.fewer_steps, habits["num_steps"]), habits["shift"])
     return sampler, few, sampler.times
+
+
+def _drawing(sampler: StreamSampler) -> Drawing | None:
+    from gamegen_x.data.state import drawing_of
+
+    return drawing_of(sampler.networks.config, sampler.networks.vae.spatial_factor)
 
 
 def _warm_up(sampler: StreamSampler, shape: Shape) -> None:

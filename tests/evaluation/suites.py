@@ -68,6 +68,7 @@ def suite(folder: Path, **changes: Any) -> Suite:
             seed=0,
             seconds_between_lines=1000.0,
         ),
+        "meetings": None,
         "questions": {
             "reconstruction": Reconstruction(
                 num_clips=4, num_frames=16, batch_size=2, num_films=1, seconds_between_lines=1000.0

@@ -25,7 +25,7 @@ DIM = {"dim": 32, "num_heads": 2, "mlp_ratio": 2.0, "patch": 2, "text_dim": 16, 
 SIZE = 32  # four tokens a frame: of fewer rows, BLAS adds in another order (see models/layers/rows.py)
 
 
-def some_networks(frames_per_latent=4, kind="causal", players=None):
+def some_networks(frames_per_latent=4, kind="causal", players=None, state_channels=None, names=("w", "a")):
     torch.manual_seed(0)
     stage = {
         "factor": [frames_per_latent, 8, 8], "channels": 16, "encoder_blocks": 1, "decoder_blocks": 1,
@@ -34,10 +34,10 @@ def some_networks(frames_per_latent=4, kind="causal", players=None):
     vae = VideoVAE(4, 2, [stage], 4, chunk_frames=None, min_log_variance=-10.0, max_log_variance=4.0)
     msdit = MSDiT(
         latent_channels=4, out_channels=4, num_pairs=2, max_text_tokens=8, temporal_cross_attention=False,
-        num_sinusoids=16, spatial_factor=8, preconditioned=True, players=players, **DIM,
+        num_sinusoids=16, spatial_factor=8, preconditioned=True, players=players, state_channels=state_channels, **DIM,
     )  # fmt: skip
     instructnet = InstructNet(
-        latent_channels=4, num_blocks=2, num_keys=2, frames_per_latent=frames_per_latent, keys_dim=32,
+        latent_channels=4, num_blocks=2, num_keys=len(names), frames_per_latent=frames_per_latent, keys_dim=32,
         carry={"ring": 1, "num_ways": 2, "width": 32, "least_deviation": 0.1}, temporal_cross_attention=False,
         players=players, **DIM,
     )  # fmt: skip
@@ -48,7 +48,7 @@ def some_networks(frames_per_latent=4, kind="causal", players=None):
                 torch.nn.init.normal_(parameter, std=0.1)
     return Networks(
         vae=vae, text_encoder=text_encoder, model=GameGenX(msdit, instructnet), kind=kind, config={}, sampler=SAMPLER,
-        action_space=ActionSpace("test", ("w", "a")), fps=24.0, height=SIZE, width=SIZE, latent_scale=2.0,
+        action_space=ActionSpace("test", names), fps=24.0, height=SIZE, width=SIZE, latent_scale=2.0,
         latent_shift=0.1,
     )  # fmt: skip
 
@@ -398,7 +398,7 @@ def test_players_of_a_joint_model_see_those_of_their_own_stream_and_keep_their_s
     sampler.leave(both, 0)
     sampler.leave(other, 0)
     sampler.leave(alone, 0)
-    conditions = StreamBatch([both], sampler.layout).conditions(torch.zeros(1, 2, 4, 2), has_actions=True)
+    conditions = StreamBatch([both], sampler.layout).conditions(torch.zeros(1, 2, 4, 2), True, [None])
     assert conditions.seats.tolist() == [[1, 2]]
     assert conditions.is_player.all()
     held = keys(1)

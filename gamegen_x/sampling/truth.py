@@ -1,0 +1,62 @@
+"""Truth: the world that a stream is told of, stepped by its players' keys. Pixels are never asked what is true."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+Facts = Mapping[str, npt.NDArray[Any]]
+
+
+@runtime_checkable
+class World(Protocol):
+    """What is true at one video frame, as a value: see `gamegen_x.games.dynamics`."""
+
+    @property
+    def num_players(self) -> int: ...
+
+    def after(self, held: npt.NDArray[np.uint8]) -> World: ...
+
+    def facts(self) -> Facts: ...
+
+
+Draw = Callable[[Facts], tuple[Tensor, Tensor | None]]  # facts of video frames -> state and who is near whom
+
+
+@dataclass(frozen=True)
+class Told:
+    """What networks are told of latent frames: the drawn state, and who may see whom (None: all)."""
+
+    state: Float[Tensor, "p t c h w"]
+    near: Bool[Tensor, "..."] | None = None  # t p p, checked at the door
+
+    def frame(self, number: int) -> Told:
+        """The same, of one latent frame."""
+        one = slice(number, number + 1)
+        return Told(self.state[:, one], None if self.near is None else self.near[one])
+
+
+@dataclass(frozen=True)
+class Truth:
+    """A world at the end of a latent frame, and how it is drawn. A value: a stream that is rewound has its old one."""
+
+    world: World
+    draw: Draw
+
+    def after(self, keys: Float[Tensor, "slots f k"]) -> tuple[Truth, Told]:
+        """The world after the keys of whole latent frames, and what is told of these. Slots beyond its players idle."""
+        held = rearrange(keys[: self.world.num_players] > 0.5, "p f k -> f p k").to(torch.uint8)
+        world, frames = self.world, []
+        for row in held.cpu().numpy():
+            world = world.after(row)
+            frames.append(world.facts())
+        facts = {name: np.stack([frame[name] for frame in frames]) for name in frames[0]}
+        return replace(self, world=world), Told(*self.draw(facts))

@@ -1,0 +1,48 @@
+"""The model's process tells the model what the room knows to be true."""
+
+import numpy as np
+import torch
+from hydra import compose, initialize_config_dir
+from snowglobes import snowglobe
+
+from gamegen_x.config import CONFIGS, build
+from gamegen_x.data.state import Drawing
+from gamegen_x.games.dynamics import RulesDynamics, facts_under
+from gamegen_x.sampling.stream_sampler import StreamSampler
+from gamegen_x.serve.model_worker import DrawRequest, Past, Shape, Worker
+from tests.sampling.test_stream_sampler import LIVE, SAMPLER, SIZE, some_networks
+
+
+class Said(list):
+    send = list.append
+
+
+def test_a_room_that_tells_the_truth_gets_other_pictures_than_one_that_does_not():
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        settings = build(compose("train", ["data=snowglobe", "state=map", "output=unused"]).data.state)
+    keys = tuple("wasdxeq")
+    networks = some_networks(state_channels=settings.drawer.num_channels, names=keys)
+    sampler = StreamSampler(networks, **SAMPLER, **LIVE)
+    shape = Shape(4, SIZE, SIZE, keys, 24.0, True)
+    drawing = Drawing(settings, (SIZE // 8, SIZE // 8), (SIZE, SIZE))
+    held = np.zeros((12, 2, 7), np.uint8)
+    facts = facts_under(RulesDynamics(snowglobe()).fresh(3, "val"), held)
+    frames = np.zeros((8, SIZE, SIZE, 3), np.uint8)
+
+    def drawn(is_told):
+        memory = np.zeros(shape.room_bytes, np.uint8)
+        worker, said = Worker(sampler, drawing, sampler.times, sampler.times, memory, shape), Said()
+        now, before = ({name: values[part] for name, values in facts.items()} for part in (slice(8, 12), slice(0, 8)))
+        past = Past(frames, np.zeros((8, 7), np.uint8), before if is_told else None)
+        request = DrawRequest(
+            number=1, region=0, session=5, keys=np.zeros((3, 4, 7), np.uint8), seats=(0, 1),
+            newcomers={0: past, 1: past},
+            prompt="", instruction="", facts=now if is_told else None, is_fresh=True, is_hurried=False,
+        )  # fmt: skip
+        worker.draw([request], said)
+        assert [type(one).__name__ for one in said] == ["Drawn"]
+        return torch.from_numpy(memory.copy())
+
+    told = drawn(True)
+    assert torch.equal(told, drawn(True))
+    assert not torch.equal(told, drawn(False))
