@@ -78,7 +78,7 @@ def test_every_way_trains_a_step_and_samples_with_and_without_a_state(tmp_path, 
 def test_players_who_see_each_other_share_their_times_and_simplex_draws_their_seats(tmp_path, batch):
     task = build(a_config(tmp_path, "players=simplex", "task.past=null", stage="pretrain").task)
     seen = []
-    task.model.forward = lambda latents, time, conditions, expected: seen.append((time, conditions)) or latents
+    task.model.forward = lambda latents, time, conditions, **_: seen.append((time, conditions)) or latents
     task.losses(batch, MOMENT)
     (time, conditions), = seen  # fmt: skip
     assert torch.equal(time[:, 0], time[:, 1])
@@ -88,7 +88,7 @@ def test_players_who_see_each_other_share_their_times_and_simplex_draws_their_se
 
 def test_the_loss_counts_places_of_other_players_more(tmp_path, batch):
     weighted = build(a_config(tmp_path, "task.past=null", "task.player_weight=7.0", stage="pretrain").task)
-    weighted.model.forward = lambda latents, *_, expected: torch.zeros_like(latents)
+    weighted.model.forward = lambda latents, *_, **__: torch.zeros_like(latents)
     everywhere = replace(batch, others=torch.ones_like(batch.others))
     weighted.player_weight = 1.0
     expected = weighted.losses(batch, MOMENT)["loss"]

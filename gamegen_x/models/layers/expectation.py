@@ -43,9 +43,9 @@ def velocity_around(
 ) -> Float[Tensor, "b t c h w"]:
     """The velocity if the expectation were all that is known, corrected in units of what it leaves open.
 
-    For data x ~ N(m, s^2) and noise e, of z = t x + (1 - t) e the mean of x - e is ((1 - t) m + (s^2 t - (1 - t)) z) / D
-    and its deviation s / sqrt(D), with D = s^2 t^2 + (1 - t)^2. For m = 0 this is the preconditioning of Karras et al.
-    (2022, equation 7) on the line of rectified flow. A network so spared learns what is not linear.
+    For data x ~ N(m, s^2), noise e and z = t x + (1 - t) e, the mean of x - e given z is
+    ((1 - t) m + (s^2 t - (1 - t)) z) / D and its deviation s / sqrt(D), with D = s^2 t^2 + (1 - t)^2. For m = 0 this
+    is the preconditioning of Karras et al. (2022, equation 7) on the line of rectified flow.
     """
     t, s = rearrange(time.float(), "b t -> b t 1 1 1"), expected.deviation
     variance = (s * t).square() + (1 - t).square()
