@@ -133,7 +133,7 @@ def make_request(cfg: DictConfig, described: Mapping[str, Any], actions: npt.NDA
 
 
 def with_truth(cfg: DictConfig, request: SampleRequest, networks: Networks) -> SampleRequest:
-    """The request with what is true of its world, for weights that are told it; says why where that cannot be known."""
+    """The request with the drawn truth of its world; unchanged for weights that are told nothing."""
     from dataclasses import replace
 
     import torch
@@ -171,8 +171,12 @@ def true_facts(
         return facts_under(dynamics.fresh(cfg.seed, "val"), held)
     folders = {Path(path).parent for path in cfg.continue_video.split("|")}
     folder = folders.pop()
-    if folders or not (folder / "trace.json").is_file():
-        print(f"these weights are told nothing: {cfg.continue_video} are not the seats of one recorded session")
+    seats = [Path(path).name for path in cfg.continue_video.split("|")]
+    if folders or not (folder / "trace.json").is_file() or seats != [f"seat-{i}.mp4" for i in range(cfg.num_players)]:
+        print(
+            f"these weights are told nothing: {cfg.continue_video} are not the {cfg.num_players} seats of one recorded "
+            "session, seat-0.mp4 first"
+        )
         return None
     past = {name: values[: cfg.num_context_frames] for name, values in Trace.load(folder).state.items()}
     coming = facts_under(dynamics.start({name: values[-1] for name, values in past.items()}), held[len(past["pose"]) :])

@@ -35,6 +35,18 @@ def data_at_end(
     return latents + rearrange(1 - time, "... t -> ... t 1 1 1") * velocity
 
 
+def surprise(
+    data: Float[Tensor, "*batch t c h w"],
+    mean: Float[Tensor, "*batch t c h w"],
+    deviation: Float[Tensor, "*batch t 1 h w"],
+    is_generated: Bool[Tensor, "*batch t"],  # context frames, and absent players, do not count
+) -> Float[Tensor, ""]:
+    """The mean negative logarithm of the data's likelihood under normal distributions, in nats, less a constant."""
+    each = deviation.log() + 0.5 * ((data - mean) / deviation).square()
+    counted = rearrange(is_generated, "... t -> ... t 1 1 1").to(each.dtype).expand_as(each)
+    return (each * counted).sum() / counted.sum().clamp_min(1)
+
+
 def flow_matching_loss(
     predicted: Float[Tensor, "*batch t c h w"],
     velocity: Float[Tensor, "*batch t c h w"],

@@ -6,6 +6,7 @@ import hashlib
 import json
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -55,7 +56,7 @@ def main(cfg: DictConfig) -> None:
         live=live,
     )
     figures = {**result.figures, "seconds_total": round(time.monotonic() - started, 1)}
-    result = Result(figures, result.html, result.gates)
+    result = replace(result, figures=figures)
     print(f"report: {result.write(cfg.output)}")
     for reason in result.not_learned:
         print(f"not learned: {reason}")

@@ -59,7 +59,7 @@ class OperationFusion(nn.Module):
 
 
 class Neighbourhood(nn.Module):
-    """A convolution of picture size, written as a product over rows: a row has the same bits in any batch."""
+    """A convolution that keeps the picture's size, as a product over rows: a row has the same bits in any batch."""
 
     def __init__(self, in_channels: int, out_channels: int, ring: int) -> None:
         super().__init__()
@@ -76,7 +76,8 @@ class CarryOver(nn.Module):
 
     `num_ways` kernels that the keys mix carry everything to where it moves, up to `ring` latents a latent frame; two
     hidden layers of `width` channels, which the keys steer, sharpen that and say how far to trust it, place by place.
-    It is trained by the likelihood of what came. An untrained one expects nothing.
+    It is trained by the likelihood of what came; only how tokens read the mean is trained by the flow. An untrained one
+    expects nothing.
     """
 
     def __init__(
@@ -105,7 +106,7 @@ class CarryOver(nn.Module):
             nn.init.zeros_(linear.bias)
 
     def forward(self, frame_before: Float[Tensor, "b t c h w"], keys: Float[Tensor, "b t d_keys"]) -> Expectation:
-        """A frame with none before it (zeros) may be anything."""
+        """Of each frame; where there is none before it (zeros), mean 0 and deviation 1."""
         keys = F.silu(keys).flatten(0, 1)
         before = frame_before.flatten(0, 1)
         ways = rearrange(self.ways(before), "bt (ways c) h w -> bt ways c h w", ways=self.num_ways)
@@ -246,7 +247,8 @@ class InstructNet(nn.Module):
         mask = instruction_mask | ~instruction_mask.any(dim=1, keepdim=True)  # nobody listens to an empty row
         if video_prompt is not None:
             tokens = tokens + self.embed_prompt(video_prompt) * has_prompt[:, None, None, None]
-        if self.carry is not None and expected is not None:
+        if self.carry is not None:
+            assert expected is not None
             tokens = tokens + self.carry.embed_mean(expected.mean.to(tokens.dtype))
         residuals = []
         for each in cast(Iterable[InstructBlock], self.blocks):

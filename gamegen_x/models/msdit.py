@@ -200,7 +200,9 @@ class MSDiT(nn.Module):
         out = unpatchify(out, height, width, self.patch)[:, :, : self.latent_channels]
         if not self.preconditioned:
             return out
-        return velocity_around(expected or Expectation.of_nothing(latents), latents, time, out)
+        if expected is None:
+            expected = Expectation.of_nothing(latents)
+        return velocity_around(expected, latents, time, out)
 
     def embed(self, latents: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t n d"]:
         """Tokens of latents, with the positions of the picture added."""

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from gamegen_x.data.batch import Batch
-from gamegen_x.diffusion.flow import data_at_end, flow_matching_loss, point_on_flow
+from gamegen_x.diffusion.flow import data_at_end, flow_matching_loss, point_on_flow, surprise
 from gamegen_x.diffusion.time_sampling import FrameTimes
 from gamegen_x.models.gamegen import Conditions, GameGenX
 from gamegen_x.models.instructnet import actions_per_latent
@@ -124,30 +124,28 @@ class FlowTask(Task):
         )
         point = point_on_flow(latents, moment.noise_like(latents, NOISE), time)
         conditions = self.conditions(batch, num_frames, moment)
+        is_shown = torch.zeros_like(is_generated)
         if self.past is None:
             shown = self.blur_context(point.latents, is_generated, moment)
-            expected = self.model.expect(shown, conditions)
-            velocity = self.model(shown, time, conditions, expected=expected and expected.detach())
         else:
-            shown = self.blur_context(
-                self.own_past(latents, conditions, moment), torch.zeros_like(is_generated), moment
-            )
-            expected = self.model.expect(shown, conditions)
-            velocity = self.after_past(shown, point.latents, time, conditions, expected and expected.detach())
+            shown = self.blur_context(self.own_past(latents, conditions, moment), is_shown, moment)
+        expected = self.model.expect(shown, conditions)
+        given = None if expected is None else expected.detach()
+        if self.past is None:
+            velocity = self.model(shown, time, conditions, expected=given)
+        else:
+            velocity = self.after_past(shown, point.latents, time, conditions, given)
         counted = is_generated & batch.is_player[:, :, None]
         flow = flow_matching_loss(velocity, point.velocity, counted, self._weight(batch))
         if expected is None:
             return {"loss": flow}
-        surprise = self._surprise(expected, latents, counted)
-        return {"loss": flow + surprise, "flow": flow, "surprise": surprise}
-
-    def _surprise(
-        self, expected: Expectation, latents: Float[Tensor, "b p t c h w"], counted: Bool[Tensor, "b p t"]
-    ) -> Tensor:
-        """What comes is as likely as may be by what was expected: nothing else trains expectations."""
-        surprise = expected.surprise(rearrange(latents, "b p ... -> (b p) ...")).mean(dim=(2, 3, 4))
-        weight = rearrange(counted, "b p t -> (b p) t").to(surprise.dtype)
-        return (surprise * weight).sum() / weight.sum().clamp_min(1)
+        surprised = surprise(
+            rearrange(latents, "b p ... -> (b p) ..."),
+            expected.mean,
+            expected.deviation,
+            rearrange(counted, "b p t -> (b p) t"),
+        )
+        return {"loss": flow + surprised, "flow": flow, "surprise": surprised}
 
     def _weight(self, batch: Batch) -> Float[Tensor, "b p t 1 h w"] | None:
         """What each place counts: small moving things are learned last, so that players need more of the loss."""
@@ -176,7 +174,7 @@ class FlowTask(Task):
             torch.ones_like(time[:, :, :-1]),
             conditions.frames(0, num_before),
             past=past,
-            expected=expected and expected.frames(0, num_before),
+            expected=None if expected is None else expected.frames(0, num_before),
         )
         past.freeze()
         return self.model(latents, time, conditions, past=past, expected=expected)

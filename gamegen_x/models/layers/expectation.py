@@ -19,20 +19,16 @@ class Expectation:
 
     @classmethod
     def of_nothing(cls, latents: Float[Tensor, "b t c h w"]) -> Expectation:
+        """What is expected of latents like these before anything is known."""
         return cls(mean=torch.zeros_like(latents), deviation=torch.ones_like(latents[:, :, :1]))
 
     def frames(self, start: int, stop: int | None) -> Expectation:
+        """Of the frames from `start` to before `stop`."""
         return Expectation(self.mean[:, start:stop], self.deviation[:, start:stop])
 
-    def clips(self, count: int) -> Expectation:
-        return Expectation(self.mean[:count], self.deviation[:count])
-
     def detach(self) -> Expectation:
+        """The same without gradient."""
         return Expectation(self.mean.detach(), self.deviation.detach())
-
-    def surprise(self, data: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t c h w"]:
-        """The negative logarithm of the data's likelihood, in nats, less a constant."""
-        return self.deviation.log() + 0.5 * ((data - self.mean) / self.deviation).square()
 
 
 def velocity_around(

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-FEWEST_ROWS = 4  # of less, BLAS adds in another order
+FEWEST_ROWS = 4  # of fewer, BLAS sums in another order
 
 
 class RowLinear(nn.Linear):
