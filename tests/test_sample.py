@@ -57,7 +57,7 @@ def test_the_truth_of_a_recorded_session_goes_on_where_its_frames_end(tmp_path, 
     held = np.stack([keys.parse("w*12"), keys.parse("d*12")], axis=1)
     facts = facts_under(RulesDynamics(game).fresh(3, "val"), held)
     assert true_facts(cfg, keys, held) is None
-    assert "are not the seats of one recorded session" in capsys.readouterr().out
+    assert "are not the 2 seats of one recorded session" in capsys.readouterr().out
     Trace(tmp_path, "snowglobe", 3, 24.0, keys, ("one", "two"), held, facts).save()
     told = true_facts(cfg, keys, held)
     np.testing.assert_array_equal(told["pose"][:8], facts["pose"][:8])
