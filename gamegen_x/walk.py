@@ -42,7 +42,7 @@ class Stage:
         return cls(node["name"], commands, float(node["expected_seconds"]))
 
 
-@entry_point("walk", {"folder": str, "data_folder": str, "threads": int, "report": str})
+@entry_point("walk", {"folder": str, "data_folder": str, "report": str})
 def main(cfg: DictConfig) -> None:
     settings = to_dict(cfg)
     stages = [Stage.from_config(node) for node in settings["stages"]]

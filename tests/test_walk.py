@@ -1,7 +1,9 @@
 import json
 
 import pytest
+from hydra import compose, initialize_config_dir
 
+from gamegen_x.config import CONFIGS, check, to_dict
 from gamegen_x.publish import model_card
 from gamegen_x.walk import Stage, collect, missed_gates, walk
 
@@ -84,3 +86,24 @@ def test_a_model_card_holds_the_runs_figures_and_commands():
     assert "| SR-C | 0.912 | 0.98 |  |" in card
     assert "python train.py experiment=x" in card
     assert "| vae | 4.00 M |" in card
+
+
+COMPOSED_BY = {
+    ("train.py",): "train",
+    ("sample.py",): "sample",
+    ("-m", "gamegen_x.games.record"): "record",
+    ("-m", "gamegen_x.evaluation"): "evaluate",
+    ("-m", "data_pipeline"): "curate",
+}
+
+
+@pytest.mark.parametrize("budget", ["demo", "full"])
+def test_every_command_of_a_walk_is_one_that_its_program_understands(budget):
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        stages = to_dict(compose("walk", [f"budget={budget}"]))["stages"]
+        commands = [command for node in stages for command in Stage.from_config(node).commands]
+        for command in commands:
+            assert not any(word.endswith("=None") for word in command)  # YAML's null, pasted into a word
+            program = command[: 2 if command[0] == "-m" else 1]
+            check(compose(COMPOSED_BY[program], list(command[len(program) :])))
+    assert len(commands) >= 9
