@@ -75,7 +75,8 @@ class CarryOver(nn.Module):
     """What keys make of the frame before, as far as that can be foreseen: a small convolutional network.
 
     `num_ways` kernels that the keys mix carry everything to where it moves, up to `ring` latents a latent frame; two
-    hidden layers of `width` channels, which the keys steer, sharpen that and say how far to trust it, place by place.
+    hidden layers of `width` channels, which the keys steer, sharpen that and say how far to trust it, place by place,
+    never less than if nothing were known.
     It is trained by the likelihood of what came; only how tokens read the mean is trained by the flow. An untrained one
     expects nothing.
     """
@@ -117,7 +118,7 @@ class CarryOver(nn.Module):
         sharpened, log_deviation = self.last(hidden).float().split([before.shape[1], 1], dim=1)
         has_before = before.flatten(1).any(dim=1)[:, None, None, None]
         mean = (carried.float() + sharpened) * has_before
-        deviation = torch.where(has_before, log_deviation.exp().clamp_min(self.least_deviation), 1.0)
+        deviation = torch.where(has_before, log_deviation.exp().clamp(self.least_deviation, 1.0), 1.0)
         return Expectation(
             *(rearrange(part, "(b t) ... -> b t ...", t=frame_before.shape[1]) for part in (mean, deviation))
         )
