@@ -31,6 +31,7 @@ DEFAULT_FRAMES = 102
     "sample",
     {
         "num_frames": int,
+        "game": dict,
         "instruction": str,
         "continue_video": str,
         "video_prompt": str,

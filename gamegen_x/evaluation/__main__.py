@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from gamegen_x.sampling.networks import Networks
 
 
-@entry_point("evaluate", {"recordings": str, "sampler": "gamegen_x.sampling.clip_sampler.check_settings"})
+@entry_point(
+    "evaluate",
+    {"recordings": str, "game": dict, "sampler": "gamegen_x.sampling.clip_sampler.check_settings"},
+)
 def main(cfg: DictConfig) -> None:
     started = time.monotonic()
     if cfg.recordings is not None:  # what can be wrong with paths is said before anything heavy is loaded
