@@ -162,11 +162,10 @@ class GameGenX(nn.Module):
         """What the keys lead to from each frame before, players folded into the batch; None: nothing is expected."""
         if self.instructnet is None:
             return None
-        frame_before = PastFrames().frame_before(rearrange(shown, "b p ... -> (b p) ..."))
-        actions, has_actions = (
-            rearrange(value, "b p ... -> (b p) ...") for value in (conditions.actions, conditions.has_actions)
+        frame_before = PastFrames().frame_before(shown.flatten(0, 1))
+        return self.instructnet.expect(
+            frame_before, conditions.actions.flatten(0, 1), conditions.has_actions.flatten(0, 1)
         )
-        return self.instructnet.expect(frame_before, actions, has_actions)
 
     def temporal_attentions(self) -> list[SelfAttention]:
         """Those that a memory of past frames holds keys and values of, in the order in which a pass calls them."""

@@ -124,11 +124,11 @@ class FlowTask(Task):
         )
         point = point_on_flow(latents, moment.noise_like(latents, NOISE), time)
         conditions = self.conditions(batch, num_frames, moment)
-        is_shown = torch.zeros_like(is_generated)
         if self.past is None:
-            shown = self.blur_context(point.latents, is_generated, moment)
+            seen, is_noisy = point.latents, is_generated
         else:
-            shown = self.blur_context(self.own_past(latents, conditions, moment), is_shown, moment)
+            seen, is_noisy = self.own_past(latents, conditions, moment), torch.zeros_like(is_generated)
+        shown = self.blur_context(seen, is_noisy, moment)
         expected = self.model.expect(shown, conditions)
         given = None if expected is None else expected.detach()
         if self.past is None:
