@@ -40,11 +40,10 @@ def surprise(
     mean: Float[Tensor, "*batch t c h w"],
     deviation: Float[Tensor, "*batch t 1 h w"],
     is_generated: Bool[Tensor, "*batch t"],  # context frames, and absent players, do not count
+    weight: Float[Tensor, "*batch t #c h w"] | None = None,
 ) -> Float[Tensor, ""]:
     """The mean negative logarithm of the data's likelihood under normal distributions, in nats, less a constant."""
-    each = deviation.log() + 0.5 * ((data - mean) / deviation).square()
-    counted = rearrange(is_generated, "... t -> ... t 1 1 1").to(each.dtype).expand_as(each)
-    return (each * counted).sum() / counted.sum().clamp_min(1)
+    return _mean(deviation.log() + 0.5 * ((data - mean) / deviation).square(), is_generated, weight)
 
 
 def flow_matching_loss(
@@ -54,9 +53,16 @@ def flow_matching_loss(
     weight: Float[Tensor, "*batch t #c h w"] | None = None,
 ) -> Float[Tensor, ""]:
     """Mean squared error of the velocity over generated frames (Lipman et al. 2022, equation 23), in fp32."""
-    error = (predicted.float() - velocity.float()).square()
-    counted = rearrange(is_generated, "... t -> ... t 1 1 1").to(error.dtype)
+    return _mean((predicted.float() - velocity.float()).square(), is_generated, weight)
+
+
+def _mean(
+    each: Float[Tensor, "*batch t c h w"],
+    is_counted: Bool[Tensor, "*batch t"],
+    weight: Float[Tensor, "*batch t #c h w"] | None,
+) -> Float[Tensor, ""]:
+    counted = rearrange(is_counted, "... t -> ... t 1 1 1").to(each.dtype)
     if weight is not None:
         counted = counted * weight
-    counted = counted.expand_as(error)
-    return (error * counted).sum() / counted.sum().clamp_min(1)
+    counted = counted.expand_as(each)
+    return (each * counted).sum() / counted.sum().clamp_min(1)

@@ -18,12 +18,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from gamegen_x.evaluation.commands import UNLISTED, Commands
+from gamegen_x.evaluation.degradation import Degradation
 from gamegen_x.evaluation.judges import EnvironmentClassifier, InverseDynamics, Judges, half_precision
 from gamegen_x.evaluation.progress import Progress
 from gamegen_x.evaluation.recordings import Recording, Recordings, as_pixels
 from gamegen_x.schema.files import atomic_file
 
-RECIPE = 1  # raise it when training or ceilings change: judges of an older recipe are then not reused
+RECIPE = 2  # raise it when training or ceilings change: judges of an older recipe are then not reused
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,7 @@ class JudgeTraining:
         inverse_dynamics_schedule: Schedule,
         environment: Mapping[str, Any],  # channels
         environment_schedule: Schedule,
+        degradation: Degradation,  # of the pictures that both learn from
         facts: Sequence[str],  # those that are judged where recordings have them
         settle_frames: int,  # a fact shows at the latest so many frames after it changed
         max_ceiling_blocks: int,
@@ -139,6 +141,7 @@ class JudgeTraining:
             "inverse_dynamics_schedule": asdict(inverse_dynamics_schedule),
             "environment": dict(environment),
             "environment_schedule": asdict(environment_schedule),
+            "degradation": asdict(degradation),
             "facts": list(facts),
             "settle_frames": settle_frames,
             "max_ceiling_blocks": max_ceiling_blocks,
@@ -150,6 +153,7 @@ class JudgeTraining:
         self.inverse_dynamics_schedule = inverse_dynamics_schedule
         self.environment_settings = dict(environment)
         self.environment_schedule = environment_schedule
+        self.degradation = degradation
         self.facts = tuple(facts)
         self.settle_frames = settle_frames
         self.max_ceiling_blocks = max_ceiling_blocks
@@ -195,12 +199,14 @@ class JudgeTraining:
         changes = (blocks.command - UNLISTED) * (blocks.command.max() + 2) + (blocks.command_before - UNLISTED)
         weights = 1 / changes.bincount()[changes]
         device = next(network.parameters()).device
+        generator = torch.Generator().manual_seed(self.seed)
 
         def loss(index: Int[Tensor, " n"]) -> Tensor:
             drawn = blocks.taken(index)
-            windows = drawn.windows(recordings.train, self.block_frames).to(device)
+            windows = as_pixels(drawn.windows(recordings.train, self.block_frames).to(device))
             labels = drawn.labels(recordings.train, self.block_frames).to(device)
-            return F.binary_cross_entropy_with_logits(network(as_pixels(windows)).float(), labels.float())
+            logits = network(self.degradation(windows, self.block_frames, generator))
+            return F.binary_cross_entropy_with_logits(logits.float(), labels.float())
 
         schedule = self.inverse_dynamics_schedule
         self._train("training the inverse-dynamics judge", network, schedule, self._draws(weights, schedule), loss)
@@ -213,10 +219,12 @@ class JudgeTraining:
             joint = joint * len(network.classes[fact]) + values
         weights = 1 / joint.bincount()[joint]
         device = next(network.parameters()).device
+        generator = torch.Generator().manual_seed(self.seed)
 
         def loss(index: Int[Tensor, " n"]) -> Tensor:
             drawn = pictures.taken(index)
-            logits = network(as_pixels(drawn.frames(recordings.train).to(device)))
+            frames = as_pixels(drawn.frames(recordings.train).to(device))
+            logits = network(self.degradation(frames[:, None], 1, generator)[:, 0])
             losses = [F.cross_entropy(logits[fact].float(), drawn.facts[fact].to(device)) for fact in logits]
             return torch.stack(losses).sum()
 

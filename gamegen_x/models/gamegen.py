@@ -126,9 +126,10 @@ class GameGenX(nn.Module):
         if self.instructnet is not None and is_steered:
             prompt = conditions.video_prompt
             past = PastFrames() if past is None else past
-            frame_before = past.frame_before(fold(latents))
-            if expected is None:
-                expected = self.instructnet.expect(frame_before, fold(conditions.actions), fold(conditions.has_actions))
+            given = expected
+            expected = past.expect_once(
+                fold(latents), lambda before: self._expect(before, conditions) if given is None else given
+            )
             residuals = self.instructnet(
                 tokens,
                 modulation,
@@ -160,11 +161,18 @@ class GameGenX(nn.Module):
 
     def expect(self, shown: Float[Tensor, "b p t c h w"], conditions: Conditions) -> Expectation | None:
         """What the keys lead to from each frame before, players folded into the batch; None: nothing is expected."""
+        return self._expect(PastFrames().frame_before(shown.flatten(0, 1)), conditions)
+
+    def _expect(self, frame_before: Float[Tensor, "bp t c h w"], conditions: Conditions) -> Expectation | None:
         if self.instructnet is None:
             return None
-        frame_before = PastFrames().frame_before(shown.flatten(0, 1))
+        state, has_state = conditions.state, conditions.has_state
         return self.instructnet.expect(
-            frame_before, conditions.actions.flatten(0, 1), conditions.has_actions.flatten(0, 1)
+            frame_before,
+            conditions.actions.flatten(0, 1),
+            conditions.has_actions.flatten(0, 1),
+            None if state is None else state.flatten(0, 1),
+            None if has_state is None else has_state.repeat_interleave(conditions.has_actions.shape[1]),
         )
 
     def temporal_attentions(self) -> list[SelfAttention]:

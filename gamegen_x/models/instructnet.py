@@ -61,10 +61,10 @@ class OperationFusion(nn.Module):
 class Neighbourhood(nn.Module):
     """A convolution that keeps the picture's size, as a product over rows: a row has the same bits in any batch."""
 
-    def __init__(self, in_channels: int, out_channels: int, ring: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, ring: int, bias: bool = True) -> None:
         super().__init__()
         self.ring = ring
-        self.linear = nn.Linear(in_channels * (1 + 2 * ring) ** 2, out_channels)
+        self.linear = nn.Linear(in_channels * (1 + 2 * ring) ** 2, out_channels, bias)
 
     def forward(self, picture: Float[Tensor, "n c_in h w"]) -> Float[Tensor, "n c_out h w"]:
         around = F.unfold(F.pad(picture, (self.ring,) * 4, mode="replicate"), 1 + 2 * self.ring)
@@ -76,7 +76,8 @@ class CarryOver(nn.Module):
 
     `num_ways` kernels that the keys mix carry everything to where it moves, up to `ring` latents a latent frame; two
     hidden layers of `width` channels, which the keys steer, sharpen that and say how far to trust it, place by place,
-    never less than if nothing were known.
+    never less than if nothing were known. Where the drawn state of the world is told they see that too, so that what it
+    shows (the ground that comes into view, others) is expected as well.
     It is trained by the likelihood of what came; only how tokens read the mean is trained by the flow. An untrained one
     expects nothing.
     """
@@ -91,6 +92,7 @@ class CarryOver(nn.Module):
         num_ways: int,
         width: int,
         least_deviation: float,
+        state_channels: int | None = None,
     ) -> None:
         super().__init__()
         self.num_ways = num_ways
@@ -98,6 +100,7 @@ class CarryOver(nn.Module):
         self.ways = Neighbourhood(latent_channels, num_ways * latent_channels, ring)
         self.choose = RowLinear(keys_dim, num_ways)
         self.first = Neighbourhood(latent_channels, width, 1)
+        self.embed_state = Neighbourhood(state_channels, width, 1, bias=False) if state_channels else None
         self.second = Neighbourhood(width, width, 1)
         self.last = Neighbourhood(width, latent_channels + 1, 1)
         self.steer = RowLinear(keys_dim, 4 * width)
@@ -105,20 +108,31 @@ class CarryOver(nn.Module):
         for linear in (self.choose, self.last.linear):
             nn.init.zeros_(linear.weight)
             nn.init.zeros_(linear.bias)
+        if self.embed_state is not None:
+            nn.init.zeros_(self.embed_state.linear.weight)
 
-    def forward(self, frame_before: Float[Tensor, "b t c h w"], keys: Float[Tensor, "b t d_keys"]) -> Expectation:
-        """Of each frame; where there is none before it (zeros), mean 0 and deviation 1."""
+    def forward(
+        self,
+        frame_before: Float[Tensor, "b t c h w"],
+        keys: Float[Tensor, "b t d_keys"],
+        state: Float[Tensor, "b t c_state h w"] | None = None,  # zeros where it is not told
+    ) -> Expectation:
+        """Of each frame; of one with none before it (zeros) and nothing told, mean 0 and deviation 1."""
         keys = F.silu(keys).flatten(0, 1)
         before = frame_before.flatten(0, 1)
         ways = rearrange(self.ways(before), "bt (ways c) h w -> bt ways c h w", ways=self.num_ways)
         carried = (ways * self.choose(keys)[..., None, None, None]).sum(1)
         first_scale, first_shift, second_scale, second_shift = self.steer(keys)[..., None, None].chunk(4, dim=1)
-        hidden = F.silu(self.first(before) * (1 + first_scale) + first_shift)
+        seen, is_known = self.first(before), before.flatten(1).any(dim=1)
+        if self.embed_state is not None and state is not None:
+            seen = seen + self.embed_state(state.flatten(0, 1))
+            is_known = is_known | state.flatten(0, 1).flatten(1).any(dim=1)
+        hidden = F.silu(seen * (1 + first_scale) + first_shift)
         hidden = F.silu(self.second(hidden) * (1 + second_scale) + second_shift)
         sharpened, log_deviation = self.last(hidden).float().split([before.shape[1], 1], dim=1)
-        has_before = before.flatten(1).any(dim=1)[:, None, None, None]
-        mean = (carried.float() + sharpened) * has_before
-        deviation = torch.where(has_before, log_deviation.exp().clamp(self.least_deviation, 1.0), 1.0)
+        is_known = is_known[:, None, None, None]
+        mean = (carried.float() + sharpened) * is_known
+        deviation = torch.where(is_known, log_deviation.exp().clamp(self.least_deviation, 1.0), 1.0)
         return Expectation(
             *(rearrange(part, "(b t) ... -> b t ...", t=frame_before.shape[1]) for part in (mean, deviation))
         )
@@ -193,6 +207,7 @@ class InstructNet(nn.Module):
         temporal_cross_attention: bool,
         rotary_base: float,
         carry: Mapping[str, Any] | None = None,  # of CarryOver; None: nothing is expected
+        state_channels: int | None = None,  # of the drawn state of the world; None: it is not told
         players: MakeMix | None = None,  # how players see each other; None: they do not
     ) -> None:
         super().__init__()
@@ -200,7 +215,11 @@ class InstructNet(nn.Module):
         self.frames_per_latent = frames_per_latent
         self.embed_keys = KeyEmbedder(num_keys, frames_per_latent, keys_dim)
         self.embed_text = nn.Sequential(nn.Linear(text_dim, dim), nn.GELU(approximate="tanh"), nn.Linear(dim, dim))
-        self.carry = None if carry is None else CarryOver(latent_channels, dim, patch, keys_dim=keys_dim, **carry)
+        self.carry = (
+            None
+            if carry is None
+            else CarryOver(latent_channels, dim, patch, keys_dim=keys_dim, state_channels=state_channels, **carry)
+        )
         self.embed_prompt = Patchify(latent_channels, dim, patch)
         nn.init.zeros_(self.embed_prompt.proj.weight)
         nn.init.zeros_(self.embed_prompt.proj.bias)  # type: ignore[arg-type]
@@ -224,9 +243,15 @@ class InstructNet(nn.Module):
         frame_before: Float[Tensor, "b t c h w"],  # of each frame, zeros where there was none
         actions: Float[Tensor, "b t f k"],
         has_actions: Bool[Tensor, " b"],
+        state: Float[Tensor, "b t c_state h w"] | None = None,
+        has_state: Bool[Tensor, " b"] | None = None,  # None: all rows have it
     ) -> Expectation | None:
-        """What the keys lead to, before anything else is known."""
-        return None if self.carry is None else self.carry(frame_before, self.embed_keys(actions, has_actions))
+        """What the keys lead to, before anything of the frame is seen."""
+        if self.carry is None:
+            return None
+        if state is not None and has_state is not None:
+            state = state * has_state[:, None, None, None, None]
+        return self.carry(frame_before, self.embed_keys(actions, has_actions), state)
 
     def forward(
         self,

@@ -136,7 +136,8 @@ class FlowTask(Task):
         else:
             velocity = self.after_past(shown, point.latents, time, conditions, given)
         counted = is_generated & batch.is_player[:, :, None]
-        flow = flow_matching_loss(velocity, point.velocity, counted, self._weight(batch))
+        weight = self._weight(batch)
+        flow = flow_matching_loss(velocity, point.velocity, counted, weight)
         if expected is None:
             return {"loss": flow}
         surprised = surprise(
@@ -144,6 +145,7 @@ class FlowTask(Task):
             expected.mean,
             expected.deviation,
             rearrange(counted, "b p t -> (b p) t"),
+            None if weight is None else rearrange(weight, "b p ... -> (b p) ..."),
         )
         return {"loss": flow + surprised, "flow": flow, "surprise": surprised}
 

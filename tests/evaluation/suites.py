@@ -10,6 +10,7 @@ from moving_picture import COMMANDS, SENTENCES
 
 from gamegen_x.evaluation.camera_motion import CameraMotion, DirectionCosine
 from gamegen_x.evaluation.control_success import ControlSuccess
+from gamegen_x.evaluation.degradation import Degradation
 from gamegen_x.evaluation.environment_success import EnvironmentSuccess
 from gamegen_x.evaluation.generation import Generation
 from gamegen_x.evaluation.judge_training import JudgeTraining, Schedule
@@ -43,6 +44,7 @@ def judge_training(folder: Path, **changes: Any) -> JudgeTraining:
         "inverse_dynamics_schedule": Schedule(180, 10, 32, 6e-3, 1e-4),
         "environment": {"channels": [8, 16]},
         "environment_schedule": Schedule(60, 5, 32, 1e-2, 1e-4),
+        "degradation": Degradation(0.5, 0.5, 0.3, 0.05, 0.05, 4),
         "facts": ["weather", "time_of_day", "season"],
         "settle_frames": 2,
         "max_ceiling_blocks": 400,

@@ -31,7 +31,7 @@ def small_msdit(causal=True):
     )
 
 
-def small_instructnet():
+def small_instructnet(state_channels=None):
     return InstructNet(
         latent_channels=4,
         dim=32,
@@ -47,6 +47,7 @@ def small_instructnet():
         temporal_cross_attention=True,
         rotary_base=10_000.0,
         carry={"ring": 1, "num_ways": 3, "width": 8, "least_deviation": 0.1},
+        state_channels=state_channels,
     )
 
 
@@ -107,6 +108,49 @@ def test_a_key_moves_its_own_latent_frame_and_none_before():
     moved = (model(latents, time, calm) - model(latents, time, pressed)).abs().flatten(3).amax(-1)
     assert (moved[:, :, 0] == 0).all()
     assert (moved[:, :, 1] > 0).all()
+
+
+def test_what_the_drawn_state_shows_is_expected_even_of_a_first_frame():
+    carry = stir(
+        CarryOver(4, dim=8, patch=2, keys_dim=6, ring=1, num_ways=3, width=8, least_deviation=0.1, state_channels=5)
+    )
+    before, keys = torch.zeros(2, 2, 4, 8, 8), torch.randn(2, 2, 6)
+    before[:, 1] = torch.randn(2, 4, 8, 8)
+    state = torch.zeros(2, 2, 5, 8, 8)
+    state[0, :, 3, 2, 6] = 1
+    told, untold = carry(before, keys, state), carry(before, keys)
+    assert torch.equal(told.mean[1], untold.mean[1])  # nothing is told of the second clip
+    assert (told.mean[0, 0] != 0).any()
+    moved = (told.mean[0, 1] != untold.mean[0, 1]).any(0)
+    assert moved[2, 6]
+    assert not moved[:, :3].any()  # three convolutions away
+
+
+def test_an_untold_clip_is_expected_to_be_what_it_would_be_without_a_state():
+    instructnet = stir(small_instructnet(state_channels=5))
+    before, actions = torch.randn(2, 3, 4, 8, 8), torch.zeros(2, 3, 4, NUM_KEYS)
+    known = torch.ones(2, dtype=torch.bool)
+    state = torch.randn(2, 3, 5, 8, 8)
+    told = instructnet.expect(before, actions, known, state, torch.tensor([True, False]))
+    untold = instructnet.expect(before, actions, known)
+    assert torch.equal(told.mean[1], untold.mean[1])
+    assert not torch.equal(told.mean[0], untold.mean[0])
+
+
+def test_one_new_frame_is_expected_once_for_all_steps_of_a_solver():
+    model = stir(GameGenX(small_msdit(), small_instructnet()))
+    latents, _ = some_latents(t=4)
+    conditions, asked = some_conditions(t=4), []
+    model.instructnet.carry.register_forward_hook(lambda *_: asked.append(1))
+    past = PastFrames()
+    model(latents[:, :, :3], torch.ones(2, 1, 3), conditions.frames(0, 3), past=past)
+    past.freeze()
+    for now in (0.0, 0.5, 0.9):
+        time = torch.full((2, 1, 1), now)
+        after_past = model(latents[:, :, 3:], time, conditions.frames(3, None), past=past)
+        whole = model(latents, torch.cat([torch.ones(2, 1, 3), time], 2), conditions)[:, :, 3:]
+        assert torch.allclose(after_past, whole, atol=1e-5)
+    assert len(asked) == 1 + 1 + 3  # the context, the new frame, and whole clips
 
 
 def test_keys_choose_how_the_frame_before_is_carried_over_and_only_from_nearby():

@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from gamegen_x.models.layers.expectation import Expectation
+
 
 class PastFrames:
     """What the temporal attentions of a causal model made of context frames, in the order in which they are called.
@@ -28,6 +30,7 @@ class PastFrames:
         self.kept: list[tuple[Tensor, Tensor]] = []
         self.is_frozen = False
         self.turn = 0
+        self.expected: Expectation | None = None  # of the one frame after a frozen past
 
     def freeze(self) -> None:
         self.is_frozen = True
@@ -39,6 +42,23 @@ class PastFrames:
             self.latents = latents
         earlier = known if self.is_beside and self.is_frozen else torch.cat([known[:, -1:], latents[:, :-1]], dim=1)
         return F.pad(earlier, (0, 0, 0, 0, 0, 0, latents.shape[1] - earlier.shape[1], 0))
+
+    def expect_once(
+        self,
+        latents: Float[Tensor, "b t c h w"],
+        expect: Callable[[Float[Tensor, "b t c h w"]], Expectation | None],  # of the frame before each
+    ) -> Expectation | None:
+        """What is expected of these frames.
+
+        Of one frame after a frozen past it is found in the first pass only: however noisy that frame is, the one before
+        it and its keys stay as they are.
+        """
+        frame_before = self.frame_before(latents)
+        if not self.is_frozen or latents.shape[1] > 1:
+            return expect(frame_before)
+        if self.expected is None:
+            self.expected = expect(frame_before)
+        return self.expected
 
     def with_past(
         self, key: Float[Tensor, "s n e d"], value: Float[Tensor, "s n e d"]
