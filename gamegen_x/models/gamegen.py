@@ -166,13 +166,20 @@ class GameGenX(nn.Module):
     def _expect(self, frame_before: Float[Tensor, "bp t c h w"], conditions: Conditions) -> Expectation | None:
         if self.instructnet is None:
             return None
-        state, has_state = conditions.state, conditions.has_state
+        num_players = conditions.has_actions.shape[1]
+
+        def each_player(value: Tensor) -> Tensor:
+            return repeat(value, "b ... -> (b p) ...", p=num_players)
+
         return self.instructnet.expect(
             frame_before,
             conditions.actions.flatten(0, 1),
             conditions.has_actions.flatten(0, 1),
-            None if state is None else state.flatten(0, 1),
-            None if has_state is None else has_state.repeat_interleave(conditions.has_actions.shape[1]),
+            each_player(conditions.instruction),
+            each_player(conditions.instruction_mask),
+            each_player(conditions.is_instructed),
+            None if conditions.state is None else conditions.state.flatten(0, 1),
+            None if conditions.has_state is None else each_player(conditions.has_state),
         )
 
     def temporal_attentions(self) -> list[SelfAttention]:

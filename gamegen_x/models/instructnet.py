@@ -207,6 +207,7 @@ class InstructNet(nn.Module):
         temporal_cross_attention: bool,
         rotary_base: float,
         carry: Mapping[str, Any] | None = None,  # of CarryOver; None: nothing is expected
+        expects_words: bool = False,  # what an instruction leads to is expected as well
         state_channels: int | None = None,  # of the drawn state of the world; None: it is not told
         players: MakeMix | None = None,  # how players see each other; None: they do not
     ) -> None:
@@ -220,6 +221,12 @@ class InstructNet(nn.Module):
             if carry is None
             else CarryOver(latent_channels, dim, patch, keys_dim=keys_dim, state_channels=state_channels, **carry)
         )
+        self.embed_words: nn.Sequential | None = None
+        if expects_words:
+            last = RowLinear(keys_dim, keys_dim)
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+            self.embed_words = nn.Sequential(RowLinear(text_dim, keys_dim), nn.SiLU(), last)
         self.embed_prompt = Patchify(latent_channels, dim, patch)
         nn.init.zeros_(self.embed_prompt.proj.weight)
         nn.init.zeros_(self.embed_prompt.proj.bias)  # type: ignore[arg-type]
@@ -243,15 +250,23 @@ class InstructNet(nn.Module):
         frame_before: Float[Tensor, "b t c h w"],  # of each frame, zeros where there was none
         actions: Float[Tensor, "b t f k"],
         has_actions: Bool[Tensor, " b"],
+        instruction: Float[Tensor, "b l d_text"],
+        instruction_mask: Bool[Tensor, "b l"],
+        is_instructed: Bool[Tensor, "b t"],
         state: Float[Tensor, "b t c_state h w"] | None = None,
         has_state: Bool[Tensor, " b"] | None = None,  # None: all rows have it
     ) -> Expectation | None:
-        """What the keys lead to, before anything of the frame is seen."""
+        """What keys, words and the told state lead to, before anything of the frame is seen."""
         if self.carry is None:
             return None
+        steering = self.embed_keys(actions, has_actions)
+        if self.embed_words is not None:
+            counted = instruction_mask[..., None].to(instruction.dtype)
+            gist = (instruction * counted).sum(1) / counted.sum(1).clamp_min(1)
+            steering = steering + self.embed_words(gist)[:, None] * is_instructed[..., None]
         if state is not None and has_state is not None:
             state = state * has_state[:, None, None, None, None]
-        return self.carry(frame_before, self.embed_keys(actions, has_actions), state)
+        return self.carry(frame_before, steering, state)
 
     def forward(
         self,

@@ -16,8 +16,8 @@ from gamegen_x.schema.weights_folder import check_files, read_config
 NETWORKS = ("vae", "text_encoder", "msdit", "instructnet")
 NEEDED = {"vae": (), "pretrain": ("vae",), "instruct": ("vae", "text_encoder", "msdit")}  # from the stages before
 # What a network may have that its weights lack: each starts so that it changes nothing. By argument, and by module.
-ADDED = ("players", "state_channels")
-NEW_PARTS = ("players", "embed_state")
+ADDED = ("players", "state_channels", "expects_words")
+NEW_PARTS = ("players", "embed_state", "embed_words")
 CHECKPOINTS = "checkpoints"
 
 

@@ -8,6 +8,7 @@ from gamegen_x.models.layers.kv_cache import PastFrames
 from gamegen_x.models.msdit import MSDiT, residual_places
 
 NUM_KEYS = 3
+SILENCE = (torch.zeros(2, 5, 12), torch.zeros(2, 5, dtype=torch.bool), torch.zeros(2, 3, dtype=torch.bool))
 
 
 def small_msdit(causal=True):
@@ -31,7 +32,7 @@ def small_msdit(causal=True):
     )
 
 
-def small_instructnet(state_channels=None):
+def small_instructnet(state_channels=None, expects_words=True):
     return InstructNet(
         latent_channels=4,
         dim=32,
@@ -48,6 +49,7 @@ def small_instructnet(state_channels=None):
         rotary_base=10_000.0,
         carry={"ring": 1, "num_ways": 3, "width": 8, "least_deviation": 0.1},
         state_channels=state_channels,
+        expects_words=expects_words,
     )
 
 
@@ -131,10 +133,28 @@ def test_an_untold_clip_is_expected_to_be_what_it_would_be_without_a_state():
     before, actions = torch.randn(2, 3, 4, 8, 8), torch.zeros(2, 3, 4, NUM_KEYS)
     known = torch.ones(2, dtype=torch.bool)
     state = torch.randn(2, 3, 5, 8, 8)
-    told = instructnet.expect(before, actions, known, state, torch.tensor([True, False]))
-    untold = instructnet.expect(before, actions, known)
+    told = instructnet.expect(before, actions, known, *SILENCE, state, torch.tensor([True, False]))
+    untold = instructnet.expect(before, actions, known, *SILENCE)
     assert torch.equal(told.mean[1], untold.mean[1])
     assert not torch.equal(told.mean[0], untold.mean[0])
+
+
+def test_words_change_what_is_expected_of_the_frames_that_they_are_for_whatever_fills_up_the_row():
+    instructnet = stir(small_instructnet())
+    before, actions, known = torch.randn(2, 3, 4, 8, 8), torch.zeros(2, 3, 4, NUM_KEYS), torch.ones(2, dtype=torch.bool)
+    words, mask = torch.randn(2, 5, 12), torch.tensor([[True, True, False, False, False]] * 2)
+    is_instructed = torch.tensor([[False, True, True], [False, False, False]])
+    silent = instructnet.expect(before, actions, known, words, mask, torch.zeros_like(is_instructed))
+    spoken = instructnet.expect(before, actions, known, words, mask, is_instructed)
+    is_changed = (spoken.mean != silent.mean).flatten(2).any(2)
+    assert torch.equal(is_changed, is_instructed)
+    longer = instructnet.expect(before, actions, known, words + ~mask[..., None], mask, is_instructed)
+    assert torch.equal(spoken.mean, longer.mean)
+    deaf = stir(small_instructnet(expects_words=False))
+    assert torch.equal(
+        deaf.expect(before, actions, known, words, mask, is_instructed).mean,
+        deaf.expect(before, actions, known, *SILENCE).mean,
+    )
 
 
 def test_one_new_frame_is_expected_once_for_all_steps_of_a_solver():
