@@ -161,14 +161,14 @@ def true_facts(
     """Facts `[t ...]` of a new world under these keys `[t p k]`, or of a recorded one that goes on; None: unknown."""
     from gamegen_x.config import build
     from gamegen_x.schema.trace import Trace
-    from gamegen_x.world.facts import played
+    from gamegen_x.world.facts import stepped
 
     if list(cfg.game["keys"]["keys"]) != list(action_space.keys):
         print(f"these weights are told nothing: {cfg.game['_target_']} knows other keys than {list(action_space.keys)}")
         return None
     dynamics = build(cfg.dynamics)
     if not cfg.continue_video:
-        return played(dynamics.fresh(cfg.seed, "val"), held)[1]
+        return stepped(dynamics.fresh(cfg.seed, "val"), held)[1]
     folders = {Path(path).parent for path in cfg.continue_video.split("|")}
     folder = folders.pop()
     seats = [Path(path).name for path in cfg.continue_video.split("|")]
@@ -180,7 +180,7 @@ def true_facts(
         return None
     past = {name: values[: cfg.num_context_frames] for name, values in Trace.load(folder).state.items()}
     world = dynamics.start({name: values[-1] for name, values in past.items()})
-    _, coming = played(world, held[len(past["pose"]) :])
+    _, coming = stepped(world, held[len(past["pose"]) :])
     return {name: np.concatenate([past[name], values]) for name, values in coming.items()}
 
 

@@ -10,7 +10,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from gamegen_x.world.facts import Facts, World, played
+from gamegen_x.world.facts import Facts, World, stepped
 
 Draw = Callable[[Facts], tuple[Tensor, Tensor | None]]  # facts of video frames -> state and who is near whom
 
@@ -38,5 +38,5 @@ class Truth:
     def after(self, keys: Float[Tensor, "slots f k"]) -> tuple[Truth, Told]:
         """The world after the keys of whole latent frames, and what is told of these. Slots beyond its players idle."""
         held = rearrange(keys[: self.world.num_players] > 0.5, "p f k -> f p k").to(torch.uint8)
-        world, facts = played(self.world, held.cpu().numpy())
+        world, facts = stepped(self.world, held.cpu().numpy())
         return replace(self, world=world), Told(*self.draw(facts))

@@ -25,7 +25,7 @@ class World(Protocol):
     def facts(self) -> Facts: ...
 
 
-def played(world: World, actions: npt.NDArray[np.uint8]) -> tuple[World, Facts]:
+def stepped(world: World, actions: npt.NDArray[np.uint8]) -> tuple[World, Facts]:
     """The world after all rows of keys `[t p k]`, and the facts `[t ...]` of the frame that follows each row."""
     frames = []
     for held in actions:
