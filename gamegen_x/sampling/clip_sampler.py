@@ -67,9 +67,16 @@ class ClipSampler:
         self.networks = networks
         self.solve = SOLVERS[solver]
         self.times = solver_times(num_steps, shift)
+        self.shift = shift
         self.guidance = guidance
         self.window = window
         self.block = block
+
+    def with_solver(self, solver: str, num_steps: int) -> ClipSampler:
+        """The same networks, sampled in other steps."""
+        return ClipSampler(
+            self.networks, num_steps, solver, self.shift, self.guidance, window=self.window, block=self.block
+        )
 
     @torch.inference_mode()
     def sample(
