@@ -16,13 +16,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import numpy as np
 from omegaconf import DictConfig
 
-from gamegen_x.config import build, check, entry_point, to_dict
+from gamegen_x.config import build, entry_point, to_dict
 from gamegen_x.evaluation.checks import check_recordings
 from gamegen_x.schema.files import atomic_file
 from gamegen_x.schema.trace import Trace
@@ -32,6 +32,9 @@ from gamegen_x.serve.lobby import MODEL
 from gamegen_x.serve.replay import SHOWN, TRUTH, replay
 from gamegen_x.serve.session_log import SUFFIX
 from gamegen_x.serve.windows import NOTHING, Window, act, find_chromium, plan, windows
+
+if TYPE_CHECKING:
+    from gamegen_x.evaluation.suite import Suite
 
 ROOM = "two-windows"
 NUM_WINDOWS = 2
@@ -180,37 +183,43 @@ def _of_server(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def judged(cfg: DictConfig, log: Path, output: Path) -> dict[str, Any]:
+def examiner(cfg: DictConfig) -> tuple[Suite, dict[str, Any]]:
+    """The suite whose judges read the session, and how it reads recordings."""
+    from hydra import compose
+
+    composed = compose(
+        "evaluate", [*cfg.judged_as, f"recordings={cfg.recordings}", f"suite.judges.folder={cfg.judges}"]
+    )
+    return build(composed.suite), to_dict(composed.reading)
+
+
+def judged(cfg: DictConfig, suite: Suite, reading: dict[str, Any], log: Path) -> dict[str, Any]:
     """What the pictures of a session show: SR-C, and whether players see each other."""
     import torch
-    from hydra import compose
 
     from gamegen_x.evaluation.commands import Commands
     from gamegen_x.evaluation.live_session import LiveSession, control, covisibility
     from gamegen_x.evaluation.recordings import read_recordings
 
-    composed = compose(
-        "evaluate", [*cfg.judged_as, f"recordings={cfg.recordings}", f"suite.judges.folder={cfg.judges}"]
-    )
-    check(composed)
-    suite = build(composed.suite)
-    true, first_tick = replayed(log, output, TRUTH)
-    shown, first_shown = replayed(log, output, SHOWN) if cfg.world == MODEL else (true, first_tick)
+    traces = Path(cfg.output) / "traces"
+    true, first_tick = replayed(log, traces, TRUTH)
+    shown, first_shown = replayed(log, traces, SHOWN) if cfg.world == MODEL else (true, first_tick)
+    assert suite.meetings is not None
     session = LiveSession.of_traces(shown, true, first_shown - first_tick, suite.meetings.dynamics)
-    recordings = read_recordings(cfg.recordings, **to_dict(composed.reading))
+    recordings = read_recordings(cfg.recordings, **reading)
     commands = Commands(suite.command_names, recordings.action_space)
-    judges = suite.judges.judges(recordings, commands, torch.device(composed.device))
-    found = control(session, judges, commands)
-    return found | covisibility(session, suite.questions["covisibility"], suite.meetings.signs)
+    judges = suite.judges.judges(recordings, commands, torch.device("cpu"))
+    question: Any = suite.questions["covisibility"]
+    return control(session, judges, commands) | covisibility(session, question, suite.meetings.signs)
 
 
-def replayed(log: Path, output: Path, pictures: str) -> tuple[Trace, int]:
+def replayed(log: Path, traces: Path, pictures: str) -> tuple[Trace, int]:
     """A session as a trace, and the tick with which it begins."""
     from hydra import compose
 
     from gamegen_x.games.record import VideoSettings
 
-    folder = output / "traces" / pictures
+    folder = traces / pictures
     told = replay(log, folder, pictures, VideoSettings(**to_dict(compose("replay", [f"output={folder}"]).video)))
     return Trace.load(told["output"]), int(told["first_tick"])
 
@@ -231,17 +240,23 @@ def main(cfg: DictConfig) -> None:
     chromium = find_chromium(cfg.chromium)
     output = Path(cfg.output)
     output.mkdir(parents=True, exist_ok=True)
+    suite, reading = (None, {}) if cfg.judges is None else examiner(cfg)
+    if suite is None:
+        print("keys are not read from pixels: that needs judges=<folder> and recordings=<folder>", flush=True)
     earlier = set((output / "sessions").glob(f"*{SUFFIX}"))
     figures = {"world": cfg.world, "weights": str(cfg.weights) if cfg.world == MODEL else None, "seconds": cfg.seconds}
     figures |= played(cfg, output, chromium)
+    write(figures, output)  # whatever becomes of the judging
     [log] = set((output / "sessions").glob(f"{ROOM}-*{SUFFIX}")) - earlier
-    if cfg.judges is None:
-        print("keys are not read from pixels: give judges=<folder> and recordings=<folder>", flush=True)
-    else:
-        figures |= judged(cfg, log, output)
+    if suite is not None:
+        figures |= judged(cfg, suite, reading, log)
+    write(figures, output)
+    print(json.dumps(figures), flush=True)
+
+
+def write(figures: dict[str, Any], output: Path) -> None:
     with atomic_file(output / "figures.json") as path:
         path.write_text(json.dumps(figures, indent=2) + "\n")
-    print(json.dumps(figures), flush=True)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = ("--disable-gpu", "--disable-quic", "--no-first-run")
-SIZE = (900, 760)  # pixels of a window
+SIZE = (1280, 900)  # pixels of a window
 POLL_S = 0.05
 NOTHING = "_"  # the command that holds no key
 CANVAS = "document.getElementById('view').toDataURL('image/png')"
