@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import numpy as np
+import numpy.typing as npt
 from omegaconf import DictConfig
 
 from gamegen_x.config import build, entry_point, to_dict
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 ROOM = "two-windows"
 NUM_WINDOWS = 2
 SAMPLE_S = 1.0
-SETTLE_S = 2.0  # without keys, in which the last presses may still show
 END_S = 30.0
 POLL_S = 0.1
 ADDRESS = re.compile(r"http://\S+")
@@ -63,7 +63,7 @@ class Server:
 
 @contextmanager
 def serving(cfg: DictConfig, output: Path) -> Iterator[Server]:
-    """Starts a server on a free port, and ends it as SIGTERM does. Raises ValueError with its last words."""
+    """Starts a server on a free port, and ends it with SIGTERM. Raises ValueError with its last words."""
     settings = [f"world={cfg.world}", f"weights={cfg.weights}", "port=0", f"recording.folder={output / 'sessions'}"]
     settings += ["recording.restore_s=0", f"generate.folder={output / 'generated'}", *cfg.server]
     log_path = output / "server.log"
@@ -132,7 +132,7 @@ def measured(cfg: DictConfig, both: Sequence[Window], fps: float, rng: np.random
         for window, found in zip(both, samples, strict=True):
             found.append(window.sample())
 
-    num_samples = int((cfg.seconds + SETTLE_S) / SAMPLE_S)
+    num_samples = int((cfg.seconds + cfg.settle_s) / SAMPLE_S)
     moments = _presses(cfg, both, fps, cfg.seconds, rng)
     moments += [(number * SAMPLE_S, ask) for number in range(1, num_samples + 1)]
     moments += [(cfg.seconds, partial(window.hold, NOTHING)) for window in both]
@@ -144,7 +144,7 @@ def film(cfg: DictConfig, both: Sequence[Window], fps: float, rng: np.random.Gen
     """Plays on while pictures of both canvases are taken: a phase of its own, since taking them costs time."""
     from gamegen_x.sampling.video_file import write_gif
 
-    frames: list[np.ndarray[Any, np.dtype[np.uint8]]] = []
+    frames: list[npt.NDArray[np.uint8]] = []
     gap = np.full((cfg.film_side, GAP, 3), 255, np.uint8)
 
     def take() -> None:
@@ -226,10 +226,8 @@ def replayed(log: Path, traces: Path, pictures: str) -> tuple[Trace, int]:
 
 @entry_point("two_windows")
 def main(cfg: DictConfig) -> None:
-    if cfg.seconds < 1 or min(cfg.film_s * cfg.film_fps, cfg.film_side) < 1 or cfg.warm_up_s < 0:
-        raise ValueError(
-            "seconds is at least 1, warm_up_s at least 0, and the film has at least one picture of one pixel"
-        )
+    if cfg.seconds < 1 or min(cfg.film_s * cfg.film_fps, cfg.film_side) < 1 or min(cfg.warm_up_s, cfg.settle_s) < 0:
+        raise ValueError("seconds is at least 1, the film at least one picture of one pixel, no time below 0")
     if (cfg.judges is None) != (cfg.recordings is None):
         raise ValueError("judges and recordings belong together: give both, or neither")
     if cfg.recordings is not None:

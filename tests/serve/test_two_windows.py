@@ -108,7 +108,7 @@ def test_two_windows_are_measured_and_filmed(tmp_path):
         find_chromium(None)
     except ValueError as missing:
         pytest.skip(str(missing))
-    settings = ["world=truth", "seconds=3", "warm_up_s=0.5", "film_s=0.5", f"output={tmp_path}"]
+    settings = ["world=truth", "seconds=3", "warm_up_s=0.5", "settle_s=2", "film_s=0.5", f"output={tmp_path}"]
     command = [sys.executable, "-m", "gamegen_x.serve.two_windows", *settings]
     ran = subprocess.run(command, capture_output=True, text=True, check=False, cwd=CONFIGS.parent)
     assert ran.returncode == 0, ran.stdout + ran.stderr
@@ -120,7 +120,8 @@ def test_two_windows_are_measured_and_filmed(tmp_path):
         assert window["presses"] > window["presses_not_shown"]
         assert window["key_to_frame_ms_p99"] >= window["key_to_frame_ms_p50"] > 0
         assert window["desyncs"] == 0
-    assert Image.open(tmp_path / "two-windows.gif").size == (2 * 256 + 8, 256)
+    with Image.open(tmp_path / "two-windows.gif") as gif:
+        assert gif.size == (2 * 256 + 8, 256)
     assert all((tmp_path / f"window-{number}.png").is_file() for number in range(2))
     assert len(list((tmp_path / "sessions").glob("two-windows-*.ggxlog"))) == 1
     assert "keys are not read from pixels" in ran.stdout
