@@ -160,16 +160,15 @@ def true_facts(
 ) -> Mapping[str, npt.NDArray[Any]] | None:
     """Facts `[t ...]` of a new world under these keys `[t p k]`, or of a recorded one that goes on; None: unknown."""
     from gamegen_x.config import build
-    from gamegen_x.games.dynamics import facts_under
     from gamegen_x.schema.trace import Trace
+    from gamegen_x.world.facts import stepped
 
     if list(cfg.game["keys"]["keys"]) != list(action_space.keys):
         print(f"these weights are told nothing: {cfg.game['_target_']} knows other keys than {list(action_space.keys)}")
         return None
-    cfg.game.num_players = cfg.num_players
     dynamics = build(cfg.dynamics)
     if not cfg.continue_video:
-        return facts_under(dynamics.fresh(cfg.seed, "val"), held)
+        return stepped(dynamics.fresh(cfg.seed, "val"), held)[1]
     folders = {Path(path).parent for path in cfg.continue_video.split("|")}
     folder = folders.pop()
     seats = [Path(path).name for path in cfg.continue_video.split("|")]
@@ -180,7 +179,8 @@ def true_facts(
         )
         return None
     past = {name: values[: cfg.num_context_frames] for name, values in Trace.load(folder).state.items()}
-    coming = facts_under(dynamics.start({name: values[-1] for name, values in past.items()}), held[len(past["pose"]) :])
+    world = dynamics.start({name: values[-1] for name, values in past.items()})
+    _, coming = stepped(world, held[len(past["pose"]) :])
     return {name: np.concatenate([past[name], values]) for name, values in coming.items()}
 
 

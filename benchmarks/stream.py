@@ -30,7 +30,7 @@ def measure(settings: DictConfig, rule: Rule) -> list[Row]:
         sampler.step([stream], [keys])
     undone = undo_ratio(stream)  # now: the parts below commit without ending a tick
     batch = StreamBatch([stream], sampler.layout)
-    conditions = batch.conditions(batch.gather([keys]), True, [None])
+    conditions = batch.conditions(batch.gather([keys]), has_actions=True, told=[None])
     latents = sampler.denoise(batch, conditions)
 
     def cached() -> None:

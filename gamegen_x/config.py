@@ -114,11 +114,12 @@ def _mistakes_in_one_message(config_name: str) -> Iterator[None]:
         _end_with(f"{mistake}; what was finished is kept: make room and run the same command again")
 
 
-def build(node: DictConfig, **kwargs: Any) -> Any:
+def build(node: DictConfig | Mapping[str, Any], **kwargs: Any) -> Any:
     """The object that a node with a `_target_` describes; nested nodes first.
 
     Raises ValueError for a target outside the packages that YAML may name, or arguments that it does not take.
     """
+    node = node if isinstance(node, DictConfig) else OmegaConf.create(dict(node))
     mistakes = list(_target_mistakes(OmegaConf.to_container(node, resolve=True), "", frozenset()))
     refused = [mistake for mistake in mistakes if "_target_" in mistake]
     if refused:

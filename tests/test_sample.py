@@ -3,10 +3,11 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from gamegen_x.config import CONFIGS, build, check
-from gamegen_x.games.dynamics import RulesDynamics, facts_under
+from gamegen_x.games.dynamics import RulesDynamics
 from gamegen_x.sampling.video_file import write_video
 from gamegen_x.schema.action_space import ActionSpace
 from gamegen_x.schema.trace import Trace
+from gamegen_x.world.facts import stepped
 from sample import read_frames, true_facts
 
 SIZE = (64, 96)  # height and width
@@ -55,7 +56,7 @@ def test_the_truth_of_a_recorded_session_goes_on_where_its_frames_end(tmp_path, 
     game = build(cfg.game)
     keys = game.keys
     held = np.stack([keys.parse("w*12"), keys.parse("d*12")], axis=1)
-    facts = facts_under(RulesDynamics(game).fresh(3, "val"), held)
+    facts = stepped(RulesDynamics(game).fresh(3, "val"), held)[1]
     assert true_facts(cfg, keys, held) is None
     assert "are not the 2 seats of one recorded session" in capsys.readouterr().out
     Trace(tmp_path, "snowglobe", 3, 24.0, keys, ("one", "two"), held, facts).save()

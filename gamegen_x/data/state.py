@@ -10,15 +10,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from jaxtyping import Bool, Float, Int
-from omegaconf import OmegaConf
 from torch import Tensor
 
 from gamegen_x.config import build
 from gamegen_x.data.records import DamagedRecord, RecordSource
 from gamegen_x.world.drawing import draw_places
+from gamegen_x.world.facts import Facts
 from gamegen_x.world.proximity import near_in_blocks
 
-Facts = Mapping[str, npt.NDArray[Any]]
 DRAWERS = ("gamegen_x.data.state.", "gamegen_x.games.snowglobe_map.")  # that a config of foreign weights may name
 SEEN = ("screen_xy", "visible")  # the facts that every game with several players records
 
@@ -116,7 +115,7 @@ def drawing_of(described: Mapping[str, Any], spatial_factor: int) -> Drawing | N
         raise ValueError(f"weights may be told of a world by {list(DRAWERS)} only, their config names {foreign}")
     picture = (int(described["height"]), int(described["width"]))
     size = (picture[0] // spatial_factor, picture[1] // spatial_factor)
-    return Drawing(build(OmegaConf.create(dict(drawn))), size, picture)
+    return Drawing(build(drawn), size, picture)
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,12 @@ from gamegen_x.data.state import Drawing
 from gamegen_x.evaluation.commands import Commands
 from gamegen_x.evaluation.progress import Progress
 from gamegen_x.evaluation.recordings import as_pixels
-from gamegen_x.games.dynamics import Facts, RulesDynamics, RulesWorld
+from gamegen_x.games.dynamics import RulesDynamics, RulesWorld
 from gamegen_x.games.snowglobe_signs import SnowglobeSigns
 from gamegen_x.sampling.stream import Stream
 from gamegen_x.sampling.stream_sampler import StreamSampler
 from gamegen_x.sampling.truth import Told, Truth
+from gamegen_x.world.facts import Facts
 
 
 @dataclass(frozen=True)

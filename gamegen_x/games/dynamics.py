@@ -3,39 +3,20 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, runtime_checkable
-
-import numpy as np
-import numpy.typing as npt
+from typing import Protocol, runtime_checkable
 
 from gamegen_x.games.door import Frame, Keys
 from gamegen_x.games.snowglobe import Snowglobe
+from gamegen_x.world.facts import Facts, World
 from gamegen_x.world.state import WorldState
-
-Facts = dict[str, npt.NDArray[Any]]
-
-
-@runtime_checkable
-class World(Protocol):
-    """What is true at one frame. A value: whoever keeps an earlier one can go on from there again."""
-
-    @property
-    def num_players(self) -> int: ...
-
-    def after(self, held: Keys) -> World:
-        """The next frame's world, in which the keys `[p k]` have acted."""
-        ...
-
-    def facts(self) -> Facts: ...
 
 
 @runtime_checkable
 class Dynamics(Protocol):
     """Where a game's rules are not at hand, a network may stand here."""
 
-    def start(self, facts: Mapping[str, npt.NDArray[Any]]) -> World:
+    def start(self, facts: Facts) -> World:
         """The world of these facts of one frame."""
         ...
 
@@ -68,7 +49,7 @@ class RulesDynamics:
     def __init__(self, game: Snowglobe) -> None:
         self.game = game
 
-    def start(self, facts: Mapping[str, npt.NDArray[Any]]) -> RulesWorld:
+    def start(self, facts: Facts) -> RulesWorld:
         game = copy.copy(self.game)
         game.restore(facts)
         return RulesWorld(game, game.state)
@@ -78,12 +59,3 @@ class RulesDynamics:
         game = copy.copy(self.game)
         game.reset(seed=seed, options={"split": split})
         return RulesWorld(game, game.state)
-
-
-def facts_under(world: World, actions: npt.NDArray[np.uint8]) -> Facts:
-    """Facts `[t ...]` of the frames that follow a world, one for each row of keys `[t p k]`."""
-    frames = []
-    for held in actions:
-        world = world.after(held)
-        frames.append(world.facts())
-    return {name: np.stack([frame[name] for frame in frames]) for name in frames[0]}

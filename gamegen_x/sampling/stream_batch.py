@@ -47,7 +47,7 @@ class StreamBatch:
         return torch.stack([self._columns(value[slots]) for value, slots in zip(values, self.columns, strict=True)])
 
     def conditions(
-        self, actions: Float[Tensor, "b p f k"], has_actions: bool, told: Sequence[Told | None]
+        self, actions: Float[Tensor, "b p f k"], *, has_actions: bool, told: Sequence[Told | None]
     ) -> Conditions:
         """What the next frame is asked to follow, in all lanes. `told`: of this one frame, for each stream."""
         lanes, device = self.layout.num_lanes, self.layout.device

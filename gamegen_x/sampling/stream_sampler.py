@@ -144,7 +144,7 @@ class StreamSampler:
         if running:
             batch = StreamBatch([streams[i] for i in running], self.layout)
             keys = batch.gather([actions[i] for i in running])
-            conditions = batch.conditions(keys, True, [news[i][1] for i in running])
+            conditions = batch.conditions(keys, has_actions=True, told=[news[i][1] for i in running])
             latents = self.denoise(batch, conditions)
             self.commit(batch, latents, conditions)
             for i, slots, made in zip(running, batch.columns, self.decode(batch, latents), strict=True):
@@ -382,7 +382,7 @@ class StreamSampler:
         for t in range(num_latents):
             batch = StreamBatch([stream], self.layout)
             conditions = batch.conditions(
-                keys[None, :, t], actions is not None, [None if told is None else told.frame(t)]
+                keys[None, :, t], has_actions=actions is not None, told=[None if told is None else told.frame(t)]
             )
             self.commit(batch, latents[None, :, t], conditions)
             self.decode(batch, latents[None, :, t])

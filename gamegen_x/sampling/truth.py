@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-Facts = Mapping[str, npt.NDArray[Any]]
-
-
-@runtime_checkable
-class World(Protocol):
-    """What is true at one video frame, as a value: see `gamegen_x.games.dynamics`."""
-
-    @property
-    def num_players(self) -> int: ...
-
-    def after(self, held: npt.NDArray[np.uint8]) -> World: ...
-
-    def facts(self) -> Facts: ...
-
+from gamegen_x.world.facts import Facts, World, stepped
 
 Draw = Callable[[Facts], tuple[Tensor, Tensor | None]]  # facts of video frames -> state and who is near whom
 
@@ -54,9 +38,5 @@ class Truth:
     def after(self, keys: Float[Tensor, "slots f k"]) -> tuple[Truth, Told]:
         """The world after the keys of whole latent frames, and what is told of these. Slots beyond its players idle."""
         held = rearrange(keys[: self.world.num_players] > 0.5, "p f k -> f p k").to(torch.uint8)
-        world, frames = self.world, []
-        for row in held.cpu().numpy():
-            world = world.after(row)
-            frames.append(world.facts())
-        facts = {name: np.stack([frame[name] for frame in frames]) for name in frames[0]}
+        world, facts = stepped(self.world, held.cpu().numpy())
         return replace(self, world=world), Told(*self.draw(facts))

@@ -6,10 +6,11 @@ from snowglobes import ask, play, snowglobe
 
 from gamegen_x.config import CONFIGS, build
 from gamegen_x.data.state import PoseDrawer, draw_others
-from gamegen_x.games.dynamics import RulesDynamics, facts_under
+from gamegen_x.games.dynamics import RulesDynamics
 from gamegen_x.games.snowglobe_look import Look
 from gamegen_x.games.snowglobe_planet import TERRAINS
 from gamegen_x.world.drawing import splat
+from gamegen_x.world.facts import stepped
 from gamegen_x.world.proximity import near_in_blocks
 
 SIZE, PICTURE, FRAMES = (8, 8), (64, 64), 4
@@ -89,7 +90,7 @@ def test_rules_step_the_recorded_world_as_the_game_did():
     facts, _ = played(game, "w+d", 5)
     start = {name: values[0] for name, values in facts.items()}
     held = np.stack([np.stack([game.keys.parse("w+d")[0], game.keys.parse("_")[0]])] * 4)
-    imagined = facts_under(RulesDynamics(snowglobe()).start(start), held)
+    imagined = stepped(RulesDynamics(snowglobe()).start(start), held)[1]
     for name in ("pose", "screen_xy", "thing_place"):
         np.testing.assert_allclose(imagined[name], facts[name][1:], atol=2e-3 if name == "screen_xy" else 1e-5)
     for name in ("visible", "near", "planet", "thing_kind", "weather"):

@@ -398,7 +398,7 @@ def test_players_of_a_joint_model_see_those_of_their_own_stream_and_keep_their_s
     sampler.leave(both, 0)
     sampler.leave(other, 0)
     sampler.leave(alone, 0)
-    conditions = StreamBatch([both], sampler.layout).conditions(torch.zeros(1, 2, 4, 2), True, [None])
+    conditions = StreamBatch([both], sampler.layout).conditions(torch.zeros(1, 2, 4, 2), has_actions=True, told=[None])
     assert conditions.seats.tolist() == [[1, 2]]
     assert conditions.is_player.all()
     held = keys(1)

@@ -11,10 +11,11 @@ from snowglobes import snowglobe
 
 from gamegen_x.config import CONFIGS, build, to_dict
 from gamegen_x.data.state import Drawing, StateReader, drawing_of
-from gamegen_x.games.dynamics import RulesDynamics, facts_under
+from gamegen_x.games.dynamics import RulesDynamics
 from gamegen_x.models.players.sequence import TokenSequence
 from gamegen_x.sampling.stream_sampler import StreamSampler
 from gamegen_x.sampling.truth import Told, Truth
+from gamegen_x.world.facts import stepped
 from tests.sampling.test_stream_sampler import LIVE, SAMPLER, SIZE, frames, some_networks
 
 NUM_FRAMES, BLOCK, GRID = 24, 4, (8, 8)
@@ -76,7 +77,7 @@ def live(world, keys):
 def test_the_state_of_a_running_world_is_that_of_training(dynamics, seed):
     keys = some_keys(NUM_FRAMES, seed)
     world = dynamics.fresh(seed, "val")
-    recorded = facts_under(world, keys)
+    recorded = stepped(world, keys)[1]
     trained = in_training(recorded, np.arange(NUM_FRAMES))
     state, near = live(world, keys)
     assert torch.equal(state, trained.state)
@@ -94,8 +95,8 @@ def test_worlds_are_values(dynamics):
     one, other = dynamics.fresh(1, "val"), dynamics.fresh(2, "val")
     before = one.facts()
     keys = some_keys(BLOCK, 0)
-    facts_under(other, keys)
-    first, again = facts_under(one, keys), facts_under(one, keys)
+    stepped(other, keys)
+    first, again = stepped(one, keys)[1], stepped(one, keys)[1]
     assert all(np.array_equal(first[name], again[name], equal_nan=name == "screen_xy") for name in first)
     assert all(
         np.array_equal(before[name], value, equal_nan=name == "screen_xy") for name, value in one.facts().items()
@@ -149,7 +150,7 @@ def test_telling_is_what_a_truth_does_and_concerns_no_other_stream(sampler, dyna
 
 def test_a_context_is_told_too(sampler, dynamics):
     world, keys = dynamics.fresh(4, "val"), some_keys(2 * BLOCK, 1)
-    told = Told(*a_truth(dynamics).draw(facts_under(world, keys)))
+    told = Told(*a_truth(dynamics).draw(stepped(world, keys)[1]))
     context = frames(2, 2 * BLOCK)
     one, other = (sampler.start("", 5, 2, context, told=given) for given in (told, None))
     assert not torch.equal(run(sampler, one, 1)[0], run(sampler, other, 1)[0])

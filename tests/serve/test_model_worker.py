@@ -7,9 +7,10 @@ from snowglobes import snowglobe
 
 from gamegen_x.config import CONFIGS, build
 from gamegen_x.data.state import Drawing
-from gamegen_x.games.dynamics import RulesDynamics, facts_under
+from gamegen_x.games.dynamics import RulesDynamics
 from gamegen_x.sampling.stream_sampler import StreamSampler
 from gamegen_x.serve.model_worker import DrawRequest, Past, Shape, Worker
+from gamegen_x.world.facts import stepped
 from tests.sampling.test_stream_sampler import LIVE, SAMPLER, SIZE, some_networks
 
 
@@ -26,7 +27,7 @@ def test_a_room_that_tells_the_truth_gets_other_pictures_than_one_that_does_not(
     shape = Shape(4, SIZE, SIZE, keys, 24.0, True)
     drawing = Drawing(settings, (SIZE // 8, SIZE // 8), (SIZE, SIZE))
     held = np.zeros((12, 2, 7), np.uint8)
-    facts = facts_under(RulesDynamics(snowglobe()).fresh(3, "val"), held)
+    facts = stepped(RulesDynamics(snowglobe()).fresh(3, "val"), held)[1]
     frames = np.zeros((8, SIZE, SIZE, 3), np.uint8)
 
     def drawn(is_told):

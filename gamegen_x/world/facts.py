@@ -1,0 +1,34 @@
+"""Facts: what is true of video frames, by name; and a world that brings them forth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+Facts = Mapping[str, npt.NDArray[Any]]  # of one frame, or of many with an axis of time before all others
+
+
+@runtime_checkable
+class World(Protocol):
+    """What is true at one video frame. A value: whoever keeps an earlier one can go on from there again."""
+
+    @property
+    def num_players(self) -> int: ...
+
+    def after(self, held: npt.NDArray[np.uint8]) -> World:
+        """The next frame's world, in which the keys `[p k]` have acted."""
+        ...
+
+    def facts(self) -> Facts: ...
+
+
+def stepped(world: World, actions: npt.NDArray[np.uint8]) -> tuple[World, Facts]:
+    """The world after all rows of keys `[t p k]`, and the facts `[t ...]` of the frame that follows each row."""
+    frames = []
+    for held in actions:
+        world = world.after(held)
+        frames.append(world.facts())
+    return world, {name: np.stack([frame[name] for frame in frames]) for name in frames[0]}
