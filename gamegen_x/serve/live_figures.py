@@ -38,6 +38,7 @@ class Seen:
     pictures: Sequence[Picture]
     presses: Sequence[Press]
     round_trips: Sequence[float]
+    key_delays: Sequence[int]  # ticks that keys are sent early, because the line is shaky
     num_bytes: int
     desyncs: int
 
@@ -53,6 +54,7 @@ class Seen:
             pictures=[Picture(each["at"], each["tick"], each["reflects"], each["ageMs"]) for each in pictures],
             presses=[Press(each["at"], each["tick"]) for each in presses if each["at"] >= first["now"]],
             round_trips=[sample["roundTripMs"] for sample in samples if sample["roundTripMs"] is not None],
+            key_delays=[sample["delayTicks"] for sample in samples],
             num_bytes=last["bytesIn"] - first["bytesIn"],
             desyncs=last["desyncs"] - first["desyncs"],
         )
@@ -79,6 +81,7 @@ def of_window(seen: Seen, measured_s: float, stall_s: float) -> dict[str, Any]:
         "frame_age_ms_p50": quantile(ages, 0.5),
         "frame_age_ms_p99": quantile(ages, 0.99),
         "round_trip_ms_p50": quantile(seen.round_trips, 0.5),
+        "key_delay_ticks_p50": quantile(seen.key_delays, 0.5),
         "kilobytes_per_second": round(seen.num_bytes / (seen.stop - seen.start), 2),
         "desyncs": seen.desyncs,
     }
