@@ -26,11 +26,17 @@ def euler(velocity: ScalarVelocity, noise: Float[Tensor, "..."], times: Sequence
 
 
 def heun(velocity: ScalarVelocity, noise: Float[Tensor, "..."], times: Sequence[float]) -> Float[Tensor, "..."]:
-    """Second order: the mean of the velocities at both ends of a step (Karras et al. 2022, algorithm 1)."""
+    """Second order: the mean of the velocities at both ends of a step (Karras et al. 2022, algorithm 1).
+
+    The last step is Euler's, as it is there: it ends on what is expected of the data, and no network is asked about
+    noise that is no longer there. `num_steps` steps look at the network 2 num_steps - 1 times.
+    """
     latents = noise
     for now, then in pairwise(times):
         first = velocity(latents, now)
         reached = latents + (then - now) * first
+        if then == times[-1]:
+            return reached
         latents = latents + (then - now) * 0.5 * (first + velocity(reached, then))
     return latents
 
