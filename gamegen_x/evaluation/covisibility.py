@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,8 @@ from torch import Tensor
 from gamegen_x.evaluation.answer import Answer, Film, Pane, Row
 from gamegen_x.evaluation.meetings import Met, Staged
 from gamegen_x.evaluation.subject import Subject
+from gamegen_x.games.dynamics import RulesWorld
+from gamegen_x.games.snowglobe_signs import SnowglobeSigns
 
 Flags = npt.NDArray[np.bool_]
 
@@ -103,29 +106,43 @@ class CoVisibility:
         videos: Sequence[UInt8[Tensor, "p t 3 h w"]],
         frames: Sequence[npt.NDArray[np.int64]],
     ) -> Tally:
-        total = Tally()
+        assert subject.meetings is not None
+        signs, total = subject.meetings.signs, Tally()
         for one, video, chosen in zip(met, videos, frames, strict=True):
-            chosen = chosen[chosen % self.every_frames == self.every_frames - 1]
-            chosen = chosen[chosen < video.shape[1]]
-            for seat in range(len(video)):
-                if len(chosen):
-                    total += self._of_view(subject, one.staged, video[seat], seat, chosen)
+            total += self.tally_of(signs, one.staged.begun, one.staged.facts, video, chosen)
+        return total
+
+    def tally_of(
+        self,
+        signs: SnowglobeSigns,
+        world: RulesWorld,  # at a frame whose light is that of all
+        facts: Mapping[str, npt.NDArray[Any]],  # t ...
+        video: UInt8[Tensor, "p t 3 h w"],
+        frames: npt.NDArray[np.int64],  # of which every so many are looked at
+    ) -> Tally:
+        """Sightings of everybody in the views of everybody."""
+        chosen = frames[frames % self.every_frames == self.every_frames - 1]
+        chosen = chosen[chosen < video.shape[1]]
+        total = Tally()
+        for seat in range(len(video)):
+            if len(chosen):
+                total += self._of_view(signs, world, facts, video[seat], seat, chosen)
         return total
 
     def _of_view(
         self,
-        subject: Subject,
-        staged: Staged,
+        signs: SnowglobeSigns,
+        world: RulesWorld,
+        facts: Mapping[str, npt.NDArray[Any]],
         view: UInt8[Tensor, "t 3 h w"],
         seat: int,
         frames: npt.NDArray[np.int64],
     ) -> Tally:
-        assert subject.meetings is not None
         pictures = rearrange(view[frames.tolist()], "t c h w -> t h w c").numpy()
-        found = subject.meetings.signs.players_in(pictures, staged.begun)
-        others = [number for number in range(staged.begun.num_players) if number != seat]
-        is_seen = staged.visible()[frames, seat][:, others]
-        true_places = staged.facts["screen_xy"][frames, seat][:, others]
+        found = signs.players_in(pictures, world)
+        others = [number for number in range(world.num_players) if number != seat]
+        is_seen = facts["visible"][frames, seat][:, others]
+        true_places = facts["screen_xy"][frames, seat][:, others]
         is_told = ~(is_seen & self._is_hard_to_tell(true_places, pictures.shape[1:3]))
         is_near = np.linalg.norm(found.places[:, others] - true_places, axis=-1) <= self.max_pixels
         is_found = found.is_there[:, others]

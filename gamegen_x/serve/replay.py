@@ -76,6 +76,7 @@ def replay(path: Path, output: Path, pictures: str, video: VideoSettings) -> dic
         "session": path.name,
         "output": str(folder),
         "ticks": len(session.ticks),
+        "first_tick": ticks.start,
         "frames": trace.num_frames,
         "players": trace.num_players,
         "states_equal": True,

@@ -5,6 +5,7 @@ import { HeldKeys, KeyMap, labelOf } from "./keys.js";
 import { Line } from "./line.js";
 import { WORLDS, ask, fill, showLobby, tell } from "./lobby.js";
 import { PROFILES, profileOf } from "./net_sim.js";
+import { PlayLog } from "./play_log.js";
 import { download, savePicture, startFilm } from "./recording.js";
 import { Session } from "./session.js";
 import { View, shiftOf } from "./view.js";
@@ -32,8 +33,10 @@ async function play(facts, room) {
   document.title = `${room} · GameGen-X`;
   $("room-name").textContent = room;
   const isCalm = matchMedia("(prefers-reduced-motion: reduce)").matches;
-  const view = new View($("view"), $("marks"), { isCalm });
-  const page = { facts, room, view, here: new Set(), colours: facts.player_colours, history: [], status: null, world: facts.worlds[0], step: "full", film: null };
+  const log = new PlayLog();
+  const onPicture = (now, tick, frame) => log.picture(now, tick, frame.input_tick, ageOf(page, now, frame.t_generated));
+  const view = new View($("view"), $("marks"), { isCalm, onPicture });
+  const page = { facts, room, view, log, here: new Set(), colours: facts.player_colours, history: [], status: null, world: facts.worlds[0], step: "full", film: null };
   const role = query.get("role") === "spectator" ? "spectator" : "player";
   page.session = new Session({ room, role, token: identity(), hear: (kind, message) => hear(page, kind, message) });
   page.session.resume = sessionStorage.getItem(seatKey(page)) ?? ""; // of this tab, before it was loaded again
@@ -49,6 +52,7 @@ async function play(facts, room) {
   page.line.open();
   requestAnimationFrame((now) => turn(page, now));
   setInterval(() => lookAtStatus(page), 2000);
+  page.sample = () => sampleOf(page);
   window.ggx = page; // for those who look behind the page, and for its tests
 }
 
@@ -185,6 +189,7 @@ async function lookAtStatus(page) {
 function turn(page, now) {
   const { session, view } = page;
   view.draw(now, anticipated(page));
+  page.log.settle(now, session.keys);
   if (page.held) showKeys(page);
   if ($("show-marks").checked && page.camera === "overhead" && session.welcome) {
     view.paintMarks(session.state(), session.seat, [...page.here], page.colours, 0.3);
@@ -212,12 +217,11 @@ function showFigures(page, now) {
   page.kbps = page.kbps === undefined ? kbps : 0.8 * page.kbps + 0.2 * kbps;
   page.figuresAt = now;
   page.bytesBefore = line.bytesIn;
-  const offset = session.estimate?.serverOffset() ?? null;
   page.figures = {
     fps: view.framesPerSecond(now),
     targetFps: session.welcome?.fps ?? 24,
     roundTripMs: session.estimate?.roundTripMs() ?? 0,
-    ageMs: offset === null ? 0 : Math.max(0, now + offset - view.stats.generatedAt),
+    ageMs: ageOf(page, now, view.stats.generatedAt) ?? 0,
     serverMs: page.status?.block_ms.p50 ?? 0,
     kbps: page.kbps,
     delayTicks: session.delay,
@@ -228,6 +232,26 @@ function showFigures(page, now) {
     sim: query.get("sim"),
   };
   paintFigures($("figures"), figureLines(page.figures));
+}
+
+/** Milliseconds since the server had made a picture; null before the two clocks are compared. */
+function ageOf(page, now, generatedAt) {
+  const offset = page.session.estimate?.serverOffset() ?? null;
+  return offset === null ? null : Math.max(0, now + offset - generatedAt);
+}
+
+/** What scripts that measure a page ask it for, once a second or so: see "The page" in docs/multiplayer.md. */
+function sampleOf(page) {
+  const { session, line, log } = page;
+  return {
+    now: performance.now(),
+    ...log.take(),
+    roundTripMs: session.estimate?.isMeasured() ? session.estimate.roundTripMs() : null,
+    bytesIn: line.bytesIn,
+    delayTicks: session.delay,
+    desyncs: session.numDesyncs,
+    step: page.step,
+  };
 }
 
 // What the player does ------------------------------------------------------------------------------------------------
@@ -286,7 +310,10 @@ function onKey(page, event, isDown) {
   if (key === undefined || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.code === "Space" && event.target.matches?.("button, a")) event.target.blur();
   event.preventDefault();
-  if (isDown && !event.repeat) page.held.press(key, "keyboard");
+  if (isDown && !event.repeat) {
+    page.held.press(key, "keyboard");
+    page.log.press(event.timeStamp, page.held.bit(key), page.session.lastKeyTick);
+  }
   if (!isDown) page.held.release(key, "keyboard");
 }
 

@@ -8,8 +8,9 @@ const MOST_WAITING = 8; // pictures
 const HIDDEN_MS = 1000; // not drawn for so long: the page was hidden, shows the newest block and forgets the rest
 
 export class View {
-  constructor(canvas, marks, { isCalm = false } = {}) {
-    Object.assign(this, { canvas, marks, isCalm });
+  /** `onPicture(now, tick, frame)` is told of every picture that is drawn for the first time. */
+  constructor(canvas, marks, { isCalm = false, onPicture = () => {} } = {}) {
+    Object.assign(this, { canvas, marks, isCalm, onPicture });
     this.context = canvas.getContext("2d", { alpha: false });
     this.queue = [];
     this.newestSeq = 0;
@@ -50,6 +51,7 @@ export class View {
       this.picture = bitmap;
       this.tick = tick;
       this.count(now, frame);
+      this.onPicture(now, tick, frame);
       if (isLast) onShown(frame);
     }
     if (this.picture !== null) this.paint(this.picture, this.isCalm ? [0, 0] : shift);

@@ -1,0 +1,90 @@
+"""A session that was played live, judged: the game's own pictures score the ceiling, others do not."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from snowglobes import recording
+
+from gamegen_x.config import CONFIGS, build
+from gamegen_x.evaluation.commands import UNLISTED, Commands
+from gamegen_x.evaluation.judges import Judges
+from gamegen_x.evaluation.live_session import LiveSession, control, covisibility, held_commands
+from gamegen_x.games.record import record
+from gamegen_x.sampling.video_file import read_video, write_video
+from gamegen_x.schema.trace import Trace
+
+LATER = 8  # frames that nobody was shown
+COMMANDS = ["_", "w", "a", "s", "d"]
+
+
+@pytest.fixture(scope="module")
+def suite():
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return build(compose("evaluate", ["suite=multiplayer"]).suite)
+
+
+@pytest.fixture(scope="module")
+def session(suite, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("traces")
+    settings = ("game=snowglobe", "num_episodes=1", "num_frames=96", "workers=1", "player_key=k", "split=val")
+    quiet = ("text_events.min_seconds=90", "text_events.max_seconds=91", "bots.shares.follow=0.6")
+    record(recording(*settings, *quiet, f"output={folder}"))
+    (trace,) = folder.glob("*/trace.json")
+    true = Trace.load(trace.parent)
+    shown = replace(true, folder=tmp_path_factory.mktemp("shown"), actions=true.actions[LATER:], state=cut(true.state))
+    for seat in range(2):
+        frames, fps = read_video(true.video_path(seat))
+        write_video(shown.video_path(seat), frames[LATER:], fps, crf=12)
+    return LiveSession.of_traces(shown, true, LATER, suite.meetings.dynamics)
+
+
+def cut(state):
+    return {name: values[LATER:] for name, values in state.items()}
+
+
+class ReadsTheTruth(Judges):
+    """A judge that knows what was pressed, and sees only whether a picture is black."""
+
+    def __init__(self, session, commands):
+        self.inverse_dynamics = type("OfFour", (), {"block_frames": 4})
+        self.ceilings = {"commands": 1.0}
+        self.held = held_commands(session.actions, commands, 4)[:, 1:]
+
+    def commands_in(self, video, commands, first_block):
+        is_black = video[0].float().mean((1, 2, 3, 4)) == 0
+        return torch.where(is_black[:, None], 0, self.held)[None]
+
+
+def test_the_truth_is_that_of_the_frames_that_were_shown(session, suite):
+    assert session.truth.shape == session.video.shape == (2, 88, 3, 64, 64)
+    assert (session.truth.float() - session.video.float()).abs().mean() < 4
+
+
+def test_a_block_counts_where_one_command_was_held_from_its_first_frame_to_its_last(session):
+    commands = Commands(COMMANDS, session.world.game.keys)
+    keys = np.concatenate([commands.action_space.parse(text) for text in ("w*4", "w*3", "a*1", "d*4", "w+d*4")])
+    held = held_commands(torch.from_numpy(keys)[None], commands, 4)
+    assert held.tolist() == [[1, UNLISTED, 4, UNLISTED]]
+
+
+def test_keys_are_obeyed_by_pictures_that_show_them_and_not_by_black_ones(session, suite):
+    commands = Commands(COMMANDS, suite.meetings.dynamics.game.keys)
+    judge = ReadsTheTruth(session, commands)
+    black = LiveSession(**{**vars(session), "video": torch.zeros_like(session.video)})
+    good, bad = control(session, judge, commands), control(black, judge, commands)
+    assert good["sr_c"] == good["sr_c_ceiling"] == bad["sr_c_ceiling"] == [1.0, 1.0]
+    assert bad["sr_c_mean"] < 1
+    assert min(good["sr_c_blocks"]) > 0
+    assert good["sr_c_chance"] == 0.2
+
+
+def test_players_are_seen_where_they_are_in_the_games_own_pictures_only(session, suite):
+    question, signs = suite.questions["covisibility"], suite.meetings.signs
+    black = LiveSession(**{**vars(session), "video": torch.zeros_like(session.video)})
+    good, bad = covisibility(session, question, signs), covisibility(black, question, signs)
+    assert good["covisibility_sightings"] > 0
+    assert good["covisibility_f1"] == pytest.approx(good["covisibility_f1_ceiling"], abs=0.1)
+    assert bad["covisibility_f1"] == 0
