@@ -160,7 +160,8 @@ export class Session {
 
   sendKeys(now, held) {
     this.followJitter(now);
-    const target = Math.floor(this.estimate.tick(now) + this.estimate.oneWay() + this.delay) + 1;
+    const arrival = this.estimate.tick(now) + this.estimate.oneWay() + this.delay;
+    const target = Math.min(Math.floor(arrival) + 1, this.furthestTick());
     if (target <= this.lastKeyTick) {
       this.tapped |= held; // the next tick that is sent has it
       return;
@@ -178,6 +179,15 @@ export class Session {
     for (let tick = first; tick <= target; tick += 1) ticks.push(this.keys.get(tick));
     this.seq += 1;
     this.put("Input", { seq: this.seq, tick: target, seat: this.welcome.seat, keys: bytesOfKeys(ticks), ...this.acks(), t_client: Math.max(now, 0) });
+  }
+
+  /**
+   * The last tick that keys are sent for: see `_furthest_tick` in client.py. A world that is slower than its `fps` is
+   * soon far behind the estimate; while no newer state has come, its next block began a trip ago at the most.
+   */
+  furthestTick() {
+    const newest = Math.max(this.newest?.tick ?? -1, this.welcome.tick);
+    return newest + 2 + Math.ceil(2 * this.estimate.oneWay()) + this.delay;
   }
 
   followJitter(now) {
