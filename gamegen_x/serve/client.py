@@ -59,6 +59,7 @@ class ClientRules:
     text_every: float  # until the text was handled
     silence: float  # after which the line counts as lost
     delay_every: float  # between two changes of the input delay, each of one tick
+    free_jitter: float  # ticks of jitter for which keys are not sent earlier
     max_delay: int  # ticks that keys are sent earlier because of jitter
     state_ring: int  # ticks for which states are kept
 
@@ -263,7 +264,8 @@ class Client:
     def _follow_jitter(self, now_ms: float) -> None:
         if self.sync.input_delay and now_ms - self._delay_at >= self.rules.delay_every:
             self._delay_at = now_ms
-            wanted = min(math.ceil(self._estimate.jitter), self.rules.max_delay)
+            jitter = self._estimate.jitter
+            wanted = min(math.ceil(jitter), self.rules.max_delay) if jitter > self.rules.free_jitter else 0
             self.delay += (wanted > self.delay) - (wanted < self.delay)
 
     # What is asked, said and reported again --------------------------------------------------------------------------

@@ -4,7 +4,8 @@ import { test } from "node:test";
 import { TickEstimate } from "../../gamegen_x/serve/static/clock.js";
 import { pack, unpack } from "../../gamegen_x/serve/static/msgpack.js";
 import { SlowLine, profileOf } from "../../gamegen_x/serve/static/net_sim.js";
-import { Session } from "../../gamegen_x/serve/static/session.js";
+import { RULES, Session } from "../../gamegen_x/serve/static/session.js";
+import { compared, fixtures } from "./fixtures.js";
 
 const LAYOUT = [["places", "integer", [2]]];
 const welcome = (changes = {}) => {
@@ -61,6 +62,23 @@ test("keys of a world that is slower than it should be are sent no further ahead
   }
   assert.ok(leads.length > 25);
   assert.ok(Math.max(...leads) <= 4, `${Math.max(...leads)}`);
+});
+
+test("keys are sent earlier for a line that is shaky, not for one that hardly is", () => {
+  const delayWith = (late) => {
+    const { session } = seated();
+    for (let now = 1; now < 6000; now += 16) {
+      session.newest = stateAt(100 + Math.floor((now * 24) / 1000));
+      if (now % 10 === 1) session.receive(pack([24, now - 20 - (now % 3) * late, now - 10, now - 10, 100 + ((now - 10) * 24) / 1000]), now);
+      session.step(now, 0);
+    }
+    return session.delay;
+  };
+  assert.deepEqual([delayWith(2), delayWith(30)], [0, 1]);
+});
+
+test("keys are sent as early as Python's client sends them", compared, () => {
+  assert.deepEqual([RULES.delayEvery, RULES.freeJitter, RULES.maxDelay], fixtures.key_delay);
 });
 
 test("no keys are sent before the line was measured", () => {

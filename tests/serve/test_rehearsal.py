@@ -148,6 +148,15 @@ def test_a_clock_that_jumps_an_hour_costs_no_tick_and_no_seat(jump_ms):
     assert abs(player.client.server_tick(player.clock_ms + 312 * 1000 / 24) - session.room.tick) < 3
 
 
+def test_a_jitter_of_a_few_milliseconds_makes_no_key_earlier_and_hardly_any_late():
+    line = LinkFaults(delay=0.05, jitter=0.04)
+    session, delays = rehearsal(line, 240), []
+    session.at_tick = lambda _: delays.extend(player.client.delay for player in session.players)
+    assert session.run().is_in_step
+    assert max(delays) == 0
+    assert np.mean(np.array(session.room.metrics.input_leads) < 0) <= 0.005  # of the keys come late
+
+
 class Steady:
     """Chance that is always the mean."""
 
