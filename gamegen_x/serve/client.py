@@ -59,6 +59,7 @@ class ClientRules:
     text_every: float  # until the text was handled
     silence: float  # after which the line counts as lost
     delay_every: float  # between two changes of the input delay, each of one tick
+    free_jitter: float  # ticks of jitter for which keys are not sent earlier
     max_delay: int  # ticks that keys are sent earlier because of jitter
     state_ring: int  # ticks for which states are kept
 
@@ -227,7 +228,7 @@ class Client:
     def _send_keys(self, welcome: Welcome, now_ms: float, held: int) -> None:
         self._follow_jitter(now_ms)
         arrival = self._estimate.tick(now_ms) + self._estimate.one_way + self.delay
-        target = math.floor(arrival) + 1
+        target = min(math.floor(arrival) + 1, self._furthest_tick(welcome))
         if target <= self.newest_key_tick:
             self._tapped |= held  # the next tick that is sent has it
             return
@@ -239,6 +240,15 @@ class Client:
         if target - self._sent_key_tick >= self.sync.batch_ticks:
             self._sent_key_tick = target
             self._send_input(welcome, target, copies, now_ms)
+
+    def _furthest_tick(self, welcome: Welcome) -> int:
+        """The last tick that keys are sent for: the tick after the one that may have begun since the newest state left.
+
+        A world that is slower than `fps` is soon far behind its estimate, and keys would wait there for seconds; but
+        while no newer state has come, the next block began a trip ago at the most.
+        """
+        newest = max(self._newest_tick(), welcome.tick)
+        return newest + 2 + math.ceil(2 * self._estimate.one_way) + self.delay
 
     def _send_input(self, welcome: Welcome, tick: int, copies: int, now_ms: float) -> None:
         first = tick
@@ -254,7 +264,8 @@ class Client:
     def _follow_jitter(self, now_ms: float) -> None:
         if self.sync.input_delay and now_ms - self._delay_at >= self.rules.delay_every:
             self._delay_at = now_ms
-            wanted = min(math.ceil(self._estimate.jitter), self.rules.max_delay)
+            jitter = self._estimate.jitter
+            wanted = min(math.ceil(jitter), self.rules.max_delay) if jitter > self.rules.free_jitter else 0
             self.delay += (wanted > self.delay) - (wanted < self.delay)
 
     # What is asked, said and reported again --------------------------------------------------------------------------

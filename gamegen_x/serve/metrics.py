@@ -16,7 +16,10 @@ def _series() -> deque[float]:
 
 @dataclass
 class SyncMetrics:
-    """Counts of one room. `summary` names the six; units are in the names."""
+    """Counts of one room. `summary` names the six; units are in the names.
+
+    Waits and round trips are in ticks of the driver's clock: `fps` of them are a second, however slow the world is.
+    """
 
     num_ticks: int = 0
     full_syncs: Counter[str] = field(default_factory=Counter)  # by cause

@@ -5,6 +5,7 @@ All rooms that wait are stepped as one batch. Torch is imported here, never wher
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection as Pipe
@@ -111,6 +112,7 @@ def run(pipe: Pipe, memory: str, shape: Shape, settings: WorkerSettings) -> None
     """The life of the process: load, then draw until the pipe ends."""
     end_with_parent()
     pipe.send(Progress("importing torch", 10))
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: idle threads leave the cores to others
     import torch
 
     torch.set_num_threads(settings.threads)

@@ -153,6 +153,7 @@ class Room:
         self._sent_at: dict[int, float] = {}
         self._dirty: int | None = None  # oldest tick whose keys came late
         self._late_seat = -1
+        self._arrivals: list[tuple[int, float]] = []  # of keys that have not acted yet: their tick, and when they came
         self._block_starts: dict[int, int] = {}
         self._advanced_at = 0.0
         self.seats = [self._new_seat(number, 0.0) for number in range(world.num_players)]
@@ -272,6 +273,7 @@ class Room:
             self._simulate(tick)
             self._block_starts[tick] = first
         self.metrics.num_ticks += self.rules.block
+        self._note_waits(now)
         self._settle(now)
         self._send_states(now)
         self._resend(now)
@@ -332,12 +334,13 @@ class Room:
             is_recent = self.rules.late == REBIND and tick > self.final - self.rules.hold_ticks
             if is_recent and seat.inputs.give(tick, held) is Verdict.NEW and tick in self._past:
                 seat.tapped |= held & ~self._past[tick].keys[seat.number]  # what has not acted yet acts next
+                self._arrivals.append((tick, now))
             return
         verdict = seat.inputs.give(tick, held)
         if verdict is Verdict.CHANGED:
             self._complain(seat, ErrorCode.INPUT_CHANGED, f"the keys of tick {tick} were given before", now)
         if verdict is Verdict.NEW:
-            self.metrics.input_waits.append(max(tick, self.tick + 1) - self.tick_at(now))
+            self._arrivals.append((tick, now))
             if tick <= self.tick and (self._dirty is None or tick < self._dirty):
                 self._dirty, self._late_seat = tick, seat.number
 
@@ -366,6 +369,11 @@ class Room:
             if seat.held is not None and seat.is_here:
                 for tick in range(first, first + self.rules.block):
                     seat.inputs.give(tick, seat.held)
+
+    def _note_waits(self, now: float) -> None:
+        """Keys of ticks up to the newest have acted now: in their tick, by going back, or late."""
+        self.metrics.input_waits.extend(now - came for tick, came in self._arrivals if tick <= self.tick)
+        self._arrivals = [(tick, came) for tick, came in self._arrivals if tick > self.tick]
 
     def _keys_at(self, tick: int) -> tuple[int, ...]:
         is_guessing = self.rules.sync.predict_keys

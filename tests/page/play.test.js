@@ -5,7 +5,7 @@ import { figureLines, graded } from "../../gamegen_x/serve/static/figures.js";
 import { HeldKeys, KeyMap, labelOf } from "../../gamegen_x/serve/static/keys.js";
 import { Line } from "../../gamegen_x/serve/static/line.js";
 import { View, directions, shiftOf } from "../../gamegen_x/serve/static/view.js";
-import { sentenceOf, troubleOf } from "../../gamegen_x/serve/static/words.js";
+import { refusalOf, sentenceOf, troubleOf } from "../../gamegen_x/serve/static/words.js";
 
 const KEYS = ["w", "a", "s", "d", "space", "e", "q"];
 const storage = (stored = {}) => ({ getItem: (name) => stored[name] ?? null, setItem: (name, value) => (stored[name] = value), removeItem: (name) => delete stored[name] });
@@ -155,4 +155,10 @@ test("figures are graded both ways", () => {
   assert.deepEqual([24, 18, 5].map((each) => graded(each, [21, 14], true)), ["good", "fair", "poor"]);
   const lines = figureLines({ fps: 24, targetFps: 24, roundTripMs: 20, ageMs: 30, serverMs: 9, kbps: 40, delayTicks: 0, desyncs: 0, skipped: 0, tick: 7, step: "full", sim: "wifi" });
   assert.deepEqual(lines.find(([name]) => name === "sim"), ["sim", "wifi", "fair"]);
+});
+
+test("keys that the server does not take are no silent matter", () => {
+  assert.match(refusalOf("input_in_future"), /slower than it should be/);
+  assert.match(refusalOf("input_too_late"), /too late/);
+  assert.equal(refusalOf("text_not_understood"), "");
 });

@@ -4,7 +4,8 @@ import { test } from "node:test";
 import { TickEstimate } from "../../gamegen_x/serve/static/clock.js";
 import { pack, unpack } from "../../gamegen_x/serve/static/msgpack.js";
 import { SlowLine, profileOf } from "../../gamegen_x/serve/static/net_sim.js";
-import { Session } from "../../gamegen_x/serve/static/session.js";
+import { RULES, Session } from "../../gamegen_x/serve/static/session.js";
+import { compared, fixtures } from "./fixtures.js";
 
 const LAYOUT = [["places", "integer", [2]]];
 const welcome = (changes = {}) => {
@@ -13,6 +14,7 @@ const welcome = (changes = {}) => {
 };
 const pack2 = (message) => pack(message.map((each) => (each && typeof each === "object" && !Array.isArray(each) && !(each instanceof Uint8Array) ? [] : each)));
 const event = (id, kind = "joined") => pack([20, id, 7, kind, "room", -1, 0, ""]);
+const stateAt = (tick) => ({ tick, folded: new Int32Array(2) });
 const said = (session) => session.take().map((data) => unpack(data));
 
 function seated(changes) {
@@ -37,12 +39,46 @@ test("Hello is said again until a Welcome comes", () => {
 
 test("keys are sent once a tick, and each Input repeats the ticks before", () => {
   const { session } = seated();
-  for (let now = 1; now < 400; now += 16) session.step(now, 1);
+  for (let now = 1; now < 400; now += 16) {
+    session.newest = stateAt(100 + Math.floor((now * 24) / 1000));
+    session.step(now, 1);
+  }
   const inputs = said(session).filter(([tag]) => tag === 2);
   const ticks = inputs.map((each) => each[2]);
   assert.deepEqual(ticks, ticks.map((_, place) => ticks[0] + place));
   assert.equal(inputs[inputs.length - 1][4].length, 2 * 4);
   assert.ok(inputs.every((each) => each[3] === 1));
+});
+
+test("keys of a world that is slower than it should be are sent no further ahead than its newest state bears out", () => {
+  const { session } = seated();
+  const leads = [];
+  for (let now = 1; now < 5000; now += 16) {
+    const tick = 100 + (now * 6) / 1000;
+    if (Math.floor(now / 500) > Math.floor((now - 16) / 500)) session.receive(pack([24, now - 1, now, now, tick]), now);
+    session.newest = stateAt(Math.floor(tick));
+    session.step(now, 1);
+    for (const [tag, , sentFor] of said(session)) if (tag === 2) leads.push(sentFor - session.newest.tick);
+  }
+  assert.ok(leads.length > 25);
+  assert.ok(Math.max(...leads) <= 4, `${Math.max(...leads)}`);
+});
+
+test("keys are sent earlier for a line that is shaky, not for one that hardly is", () => {
+  const delayWith = (late) => {
+    const { session } = seated();
+    for (let now = 1; now < 6000; now += 16) {
+      session.newest = stateAt(100 + Math.floor((now * 24) / 1000));
+      if (now % 10 === 1) session.receive(pack([24, now - 20 - (now % 3) * late, now - 10, now - 10, 100 + ((now - 10) * 24) / 1000]), now);
+      session.step(now, 0);
+    }
+    return session.delay;
+  };
+  assert.deepEqual([delayWith(2), delayWith(30)], [0, 1]);
+});
+
+test("keys are sent as early as Python's client sends them", compared, () => {
+  assert.deepEqual([RULES.delayEvery, RULES.freeJitter, RULES.maxDelay], fixtures.key_delay);
 });
 
 test("no keys are sent before the line was measured", () => {
@@ -69,7 +105,7 @@ test("a key that is tapped between two ticks is not lost", () => {
 test("a world that was taken up again is known anew, and the seat stays", () => {
   const { session, heard } = seated();
   session.receive(event(4), 2);
-  session.newest = { tick: 140, folded: new Int32Array(2) };
+  session.newest = stateAt(140);
   session.connect(1000);
   assert.equal(said(session).pop()[5], "back");
   session.receive(welcome({ life: "second", tick: 120, event: 0, resume: "again" }), 1001);

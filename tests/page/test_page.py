@@ -99,7 +99,8 @@ def fixtures(tmp_path):
         return lambda rng: (rng.random((2, num_keys)) < 0.3).astype(np.uint8)
 
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        snowglobe = TruthWorld(build(compose("serve", ["game.num_players=2"]).game), seed=5)
+        cfg = compose("serve", ["game.num_players=2"])
+    snowglobe, rules = TruthWorld(build(cfg.game), seed=5), build(cfg.room).client
     said = {
         "fields": {
             "client": {str(tag_of(kind)): list(kind.__struct_fields__) for kind in CLIENT_MESSAGES},
@@ -112,6 +113,7 @@ def fixtures(tmp_path):
             {"type": type(each).__name__.removesuffix("Message"), "packed": encode(each).hex(), "some": some(each)}
             for each in ANSWERED
         ],
+        "key_delay": [rules.delay_every, rules.free_jitter, rules.max_delay],
         "worlds": [played(snowglobe, keys(7)), played(Pebbles(2, seed=3), keys(6))],
     }
     path = tmp_path / "fixtures.json"

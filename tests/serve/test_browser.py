@@ -78,3 +78,13 @@ def _noted(states, block):
     if block is not None:
         states.update(zip(range(block.first_tick, block.first_tick + len(block.states)), block.states, strict=True))
     return block
+
+
+def test_the_whole_picture_and_the_keys_are_on_the_screen_of_a_narrow_window(windows):
+    page = windows[0]
+    for width, height in ((900, 760), (820, 600), (390, 800), (844, 390)):
+        page.set_viewport_size({"width": width, "height": height})
+        for part in ("#stage", "#keys", "#say"):
+            box = page.locator(part).bounding_box()
+            assert box["y"] + box["height"] <= height, f"{part} at {width}x{height}"
+            assert box["x"] + box["width"] <= width, f"{part} at {width}x{height}"

@@ -1,6 +1,10 @@
 """The model's process tells the model what the room knows to be true."""
 
+import os
+import sys
+
 import numpy as np
+import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from snowglobes import snowglobe
@@ -9,7 +13,8 @@ from gamegen_x.config import CONFIGS, build
 from gamegen_x.data.state import Drawing
 from gamegen_x.games.dynamics import RulesDynamics
 from gamegen_x.sampling.stream_sampler import StreamSampler
-from gamegen_x.serve.model_worker import DrawRequest, Past, Shape, Worker
+from gamegen_x.serve import model_worker
+from gamegen_x.serve.model_worker import DrawRequest, Past, Shape, Worker, WorkerSettings
 from gamegen_x.world.facts import stepped
 from tests.sampling.test_stream_sampler import LIVE, SAMPLER, SIZE, some_networks
 
@@ -47,3 +52,17 @@ def test_a_room_that_tells_the_truth_gets_other_pictures_than_one_that_does_not(
     told = drawn(True)
     assert torch.equal(told, drawn(True))
     assert not torch.equal(told, drawn(False))
+
+
+@pytest.mark.parametrize(("chosen", "holds"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_idle_threads_of_the_model_leave_the_cores_to_others_unless_somebody_chose_otherwise(
+    monkeypatch, chosen, holds
+):
+    monkeypatch.setenv("OMP_WAIT_POLICY", chosen or "")
+    if chosen is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    monkeypatch.setattr(model_worker, "end_with_parent", lambda: None)
+    monkeypatch.setitem(sys.modules, "torch", None)  # what holds when torch is imported: later is too late
+    with pytest.raises(ImportError, match="torch"):
+        model_worker.run(Said(), "", Shape(4, 8, 8, (), 24.0, False), WorkerSettings("", "cpu", 2, "fp32", None, 1))
+    assert os.environ["OMP_WAIT_POLICY"] == holds

@@ -14,6 +14,7 @@ from gamegen_x.serve.pebbles import WEATHERS, Pebbles
 from gamegen_x.serve.played_world import TruthWorld
 from gamegen_x.serve.protocol import Frame
 from gamegen_x.serve.rehearsal import Rehearsal, Scenario
+from gamegen_x.serve.room import REBIND, ROLLBACK
 
 HARNESS = harness()
 CLEAN = LinkFaults(delay=1.0)
@@ -145,6 +146,35 @@ def test_a_clock_that_jumps_an_hour_costs_no_tick_and_no_seat(jump_ms):
     assert report.num_final >= 240 + 72 - HARNESS.room.ticks_late
     assert player.num_lines == player.num_joins == 1
     assert abs(player.client.server_tick(player.clock_ms + 312 * 1000 / 24) - session.room.tick) < 3
+
+
+def test_a_jitter_of_a_few_milliseconds_makes_no_key_earlier_and_hardly_any_late():
+    line = LinkFaults(delay=0.05, jitter=0.04)
+    session, delays = rehearsal(line, 240), []
+    session.at_tick = lambda _: delays.extend(player.client.delay for player in session.players)
+    assert session.run().is_in_step
+    assert max(delays) == 0
+    assert np.mean(np.array(session.room.metrics.input_leads) < 0) <= 0.005  # of the keys come late
+
+
+class Steady:
+    """Chance that is always the mean."""
+
+    def exponential(self, mean):
+        return mean
+
+
+@pytest.mark.parametrize(("block", "late"), [(1, ROLLBACK), (4, REBIND)])
+def test_keys_of_a_world_at_a_quarter_of_its_speed_act_within_a_block_and_a_few_ticks(block, late):
+    rules = replace(HARNESS, room=replace(HARNESS.room, block=block, late=late))
+    session = rehearsal(CLEAN, 720, rules=rules, work=4.0 * block)
+    session.rng = Steady()
+    report = session.run()
+    assert report.is_in_step
+    assert session.room.tick == pytest.approx((720 + 72) / 4, abs=2 * block)
+    assert report.refused["input_in_future"] == 0
+    assert max(session.room.metrics.input_leads) <= 5
+    assert np.quantile(report.key_latency, 0.95) <= 4 * (2 * block + 4)  # of the clock's ticks, with trips and drawing
 
 
 def test_an_honest_player_on_a_shaky_line_is_refused_nothing():

@@ -250,6 +250,31 @@ def test_what_comes_too_late_acts_in_the_next_block_where_the_world_does_not_go_
     assert table.room.final == table.room.tick == 7
 
 
+@pytest.mark.parametrize("changes", [{}, {"late": "rebind"}])
+def test_what_keys_wait_is_time_that_passed_however_slow_the_world_is(changes):
+    table = Table(**changes)
+    seat = table.join()
+    table.play(1)
+    table.press(seat, 1, UP)
+    table.press(seat, 2, UP)
+    for table.now in (9.0, 17.0):
+        table.play(1)
+    assert list(table.room.metrics.input_waits) == [8.0, 16.0]
+    table.now = 18.0
+    table.press(seat, 2, UP)  # known
+    table.now = 25.0
+    table.play(1)
+    table.now = 30.0
+    table.press(seat, 3, UP)  # late, and acts with the next tick
+    table.now = 33.0
+    table.play(1)
+    assert list(table.room.metrics.input_waits) == [8.0, 16.0, 3.0]
+    tick_ms = 1000 / table.room.world.fps
+    trips = table.room.metrics.round_trips
+    wanted = (8.0 + np.median(trips if trips else [0.0])) * tick_ms
+    assert table.room.metrics.summary(table.room.world.fps)["action_latency_ms_p50"] == pytest.approx(wanted)
+
+
 def test_pictures_that_nobody_has_seen_are_drawn_again():
     """R2: only from where nobody has seen anything."""
     table = Table(block=2)

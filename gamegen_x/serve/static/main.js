@@ -9,7 +9,7 @@ import { PlayLog } from "./play_log.js";
 import { download, savePicture, startFilm } from "./recording.js";
 import { Session } from "./session.js";
 import { View, shiftOf } from "./view.js";
-import { DOES, nameOf, sentenceOf, troubleOf } from "./words.js";
+import { DOES, nameOf, refusalOf, sentenceOf, troubleOf } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 const query = new URLSearchParams(location.search);
@@ -98,6 +98,7 @@ function hear(page, kind, message) {
     page.session.lastError = message.code;
     if (message.code === "text_not_understood") tell($("say-said"), message.message.split(";")[0], true);
     else if (message.code === "rate_limited") tell($("say-said"), "One sentence after the other.", true);
+    else if (refusalOf(message.code)) showCaption(page, refusalOf(message.code));
   }
 }
 
@@ -136,6 +137,11 @@ function remember(page, sentence, event = null) {
   item.append(Object.assign(document.createElement("time"), { textContent: new Date().toTimeString().slice(0, 5) }), sentence);
   $("history").prepend(item);
   while ($("history").children.length > MOST_HISTORY) $("history").lastChild.remove();
+  showCaption(page, sentence);
+}
+
+/** Says something at the foot of the picture, for a moment. */
+function showCaption(page, sentence) {
   $("caption").replaceChildren(Object.assign(document.createElement("span"), { textContent: sentence }));
   $("caption").classList.add("shown");
   clearTimeout(page.captionTimer);

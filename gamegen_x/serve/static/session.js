@@ -6,7 +6,7 @@ import { TickEstimate } from "./clock.js";
 import { StateCodec, hashOf } from "./state.js";
 import { PROTOCOL, bytesOfKeys, decode, encode } from "./wire.js";
 
-const RULES = { helloEvery: 500, firstPingEvery: 100, pingEvery: 500, resyncEvery: 250, textEvery: 500, silence: 4000, delayEvery: 1000, maxDelay: 6, stateRing: 128, maxCopies: 16 };
+export const RULES = { helloEvery: 500, firstPingEvery: 100, pingEvery: 500, resyncEvery: 250, textEvery: 500, silence: 4000, delayEvery: 1000, freeJitter: 0.25, maxDelay: 6, stateRing: 128, maxCopies: 16 };
 export const CLOSING = new Set(["too_much_malformed", "too_large", "unknown_protocol", "hello_timeout", "unauthorized", "unknown_room", "room_full", "resume_refused", "replaced", "flooding", "overloaded", "going_away", "internal"]);
 
 export class Session {
@@ -160,7 +160,8 @@ export class Session {
 
   sendKeys(now, held) {
     this.followJitter(now);
-    const target = Math.floor(this.estimate.tick(now) + this.estimate.oneWay() + this.delay) + 1;
+    const arrival = this.estimate.tick(now) + this.estimate.oneWay() + this.delay;
+    const target = Math.min(Math.floor(arrival) + 1, this.furthestTick());
     if (target <= this.lastKeyTick) {
       this.tapped |= held; // the next tick that is sent has it
       return;
@@ -180,10 +181,20 @@ export class Session {
     this.put("Input", { seq: this.seq, tick: target, seat: this.welcome.seat, keys: bytesOfKeys(ticks), ...this.acks(), t_client: Math.max(now, 0) });
   }
 
+  /**
+   * The last tick that keys are sent for: see `_furthest_tick` in client.py. A world that is slower than its `fps` is
+   * soon far behind the estimate; while no newer state has come, its next block began a trip ago at the most.
+   */
+  furthestTick() {
+    const newest = Math.max(this.newest?.tick ?? -1, this.welcome.tick);
+    return newest + 2 + Math.ceil(2 * this.estimate.oneWay()) + this.delay;
+  }
+
   followJitter(now) {
     if (now - this.delayAt < RULES.delayEvery) return;
     this.delayAt = now;
-    const wanted = Math.min(Math.ceil(this.estimate.jitter()), RULES.maxDelay);
+    const jitter = this.estimate.jitter();
+    const wanted = jitter > RULES.freeJitter ? Math.min(Math.ceil(jitter), RULES.maxDelay) : 0;
     this.delay += Math.sign(wanted - this.delay);
   }
 

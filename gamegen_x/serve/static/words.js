@@ -45,3 +45,12 @@ export function troubleOf(said) {
   };
   return known[said] ?? (said ? `${said[0].toUpperCase()}${said.slice(1)}. Trying again …` : "Connecting …");
 }
+
+/** What to say of keys that the server did not take; empty for what is no matter of keys. */
+export function refusalOf(code) {
+  const known = {
+    input_in_future: "Your last keys came too early and were left out: the world is slower than it should be.",
+    input_too_late: "Your last keys came too late and were left out: the line is slow.",
+  };
+  return known[code] ?? "";
+}
