@@ -132,16 +132,18 @@ def to_dict(node: DictConfig) -> dict[str, Any]:
     return OmegaConf.to_container(node, resolve=True)  # type: ignore[return-value]
 
 
-def check(cfg: DictConfig, kinds: Kinds = MappingProxyType({})) -> None:
+def check(cfg: DictConfig, kinds: Kinds = MappingProxyType({}), root: str | None = None) -> None:
     """Finds every mistake that can be seen before anything is built or imported. `kinds`: see `entry_point`.
+
+    `root` is the name of the file that it was composed from; None: the one that this command began with.
 
     Missing values, names that nothing takes, values of a wrong type, targets outside our packages. Raises ValueError.
     """
     raw: Any = OmegaConf.to_container(cfg, resolve=False)
     mistakes = [f"{key} is missing; give it a value: {key}=..." for key in _missing(raw, "")]
     is_complete = not mistakes
-    mistakes += _stray_mistakes(cfg)
-    mistakes += _kind_mistakes(_root_file() or {}, raw, "", kinds)
+    mistakes += _stray_mistakes(cfg, root)
+    mistakes += _kind_mistakes(_root_file(root) or {}, raw, "", kinds)
     for place, target in kinds.items():
         if isinstance(target, str):
             given = {name: value for name, value in raw[place].items() if value is not None}
@@ -225,9 +227,9 @@ def _missing(value: Any, place: str) -> Iterator[str]:
             yield from _missing(item, _join(place, str(name)))
 
 
-def _stray_mistakes(cfg: DictConfig) -> list[str]:
+def _stray_mistakes(cfg: DictConfig, root: str | None) -> list[str]:
     """Top-level names that neither the root file nor a config group knows: typos in experiment files."""
-    known = _known_at_the_top()
+    known = _known_at_the_top(root)
     if known is None:
         return []
     strays = [str(name) for name in cfg if name not in known]
@@ -264,20 +266,20 @@ def _is_open(value: Any) -> bool:
     return isinstance(value, str) and (value == "???" or "${" in value)
 
 
-def _root_file() -> dict[str, Any] | None:
-    """The file that the command was composed from, as it is written; None where there is none."""
+def _root_file(root: str | None) -> dict[str, Any] | None:
+    """The file that a config was composed from, as it is written; None where there is none."""
     if not HydraConfig.initialized():
         return None
     for source in HydraConfig.get().runtime.config_sources:
-        path = Path(source.path) / f"{HydraConfig.get().job.config_name}.yaml"
+        path = Path(source.path) / f"{root or HydraConfig.get().job.config_name}.yaml"
         if source.schema == "file" and path.is_file():
             return yaml.safe_load(path.read_text()) or {}
     return None
 
 
-def _known_at_the_top() -> set[str] | None:
+def _known_at_the_top(root: str | None) -> set[str] | None:
     """The keys of a root file and the groups it chooses from; None where that cannot be told."""
-    written = _root_file()
+    written = _root_file(root)
     if written is None:
         return None
     known = {str(name) for name in written if name not in ("defaults", "hydra")}
@@ -400,5 +402,5 @@ def _end_interrupted() -> None:
 
 def _resumed(command: str) -> str:
     """The same command, with resume=true where the config has such a key."""
-    has_resume = "resume" in (_known_at_the_top() or ())
+    has_resume = "resume" in (_known_at_the_top(None) or ())
     return f"{command} resume=true" if has_resume and "resume=" not in command else command

@@ -9,6 +9,7 @@ stopped when it is started again.
 from __future__ import annotations
 
 import json
+import math
 import os
 import shlex
 import subprocess
@@ -53,6 +54,7 @@ def main(cfg: DictConfig) -> None:
     result["is_learned"] = not missed
     with atomic_file(folder / "result.json") as path:
         path.write_text(json.dumps(result, indent=2) + "\n")
+    print(in_words(result))
     for line in missed:
         print(f"not learned: {line}")
     print(f"report: {cfg.report}")
@@ -137,6 +139,7 @@ def collect(results: Mapping[str, str], seconds: Mapping[str, float]) -> dict[st
             figures = json.loads(Path(path).read_text())
         except (OSError, json.JSONDecodeError) as mistake:
             raise ValueError(f"no figures in {path}: {mistake}; did the evaluation end well?") from None
+        figures.pop("gates_passed", None)  # of the suite; a walk has gates of its own
         merged |= {f"{prefix}_{name}" if prefix else name: value for name, value in figures.items()}
     for prefix in ("", *(f"{name}_" for name in results if name)):  # shares of what can be reached at all
         for name in ("sr_c", "sr_c_block_4"):
@@ -147,6 +150,15 @@ def collect(results: Mapping[str, str], seconds: Mapping[str, float]) -> dict[st
     merged["seconds"] = dict(seconds)
     merged["seconds_total"] = round(sum(seconds.values()), 1)
     return merged
+
+
+def in_words(result: Mapping[str, Any]) -> str:
+    """The figures that people ask for first."""
+    keys, chance, ceiling = (result.get(name, math.nan) for name in ("sr_c", "sr_c_chance", "ceiling_accuracy"))
+    return (
+        f"it obeys {keys:.0%} of the keys ({chance:.0%} by chance, {ceiling:.0%} can be read off real video); "
+        f"its pictures keep {result.get('vae_psnr_db', math.nan):.1f} dB"
+    )
 
 
 def missed_gates(gates: Mapping[str, Mapping[str, Any]], result: Mapping[str, Any]) -> list[str]:

@@ -5,7 +5,7 @@ from hydra import compose, initialize_config_dir
 
 from gamegen_x.config import CONFIGS, check, to_dict
 from gamegen_x.publish import model_card
-from gamegen_x.walk import Stage, collect, missed_gates, walk
+from gamegen_x.walk import Stage, collect, in_words, missed_gates, walk
 
 
 def a_stage(name, *programs):
@@ -107,3 +107,9 @@ def test_every_command_of_a_walk_is_one_that_its_program_understands(budget):
             program = command[: 2 if command[0] == "-m" else 1]
             check(compose(COMPOSED_BY[program], list(command[len(program) :])))
     assert len(commands) >= 9
+
+
+def test_the_result_is_told_in_words():
+    said = in_words({"sr_c": 0.691, "sr_c_chance": 0.2, "ceiling_accuracy": 0.984, "vae_psnr_db": 28.46})
+    assert "69% of the keys (20% by chance, 98%" in said
+    assert "28.5 dB" in said

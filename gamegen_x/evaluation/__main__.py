@@ -134,7 +134,7 @@ def record(settings: DictConfig) -> Path:
         composed = compose(
             "record", [*overrides, f"split={split}", f"output={folder / split}", f"num_episodes={count}"]
         )
-        check(composed)
+        check(composed, root="record")
         record_traces(composed)
     return folder
 

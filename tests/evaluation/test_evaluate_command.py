@@ -92,3 +92,20 @@ def test_a_mistake_ends_with_one_message(override, said):
     assert ended.returncode == 2
     assert said in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_without_recordings_the_suite_records_its_own(tmp_path):
+    few = [
+        "recording.num_train_episodes=1",
+        "recording.num_val_episodes=1",
+        f"recording.folder={tmp_path / 'recordings'}",
+    ]
+    short = [
+        f"suite.judges.{judge}_schedule.{name}={value}"
+        for judge in ("inverse_dynamics", "environment")
+        for name, value in (("num_steps", 1), ("num_warm_up_steps", 1), ("batch_size", 2))
+    ]
+    folders = [f"suite.judges.folder={tmp_path / 'judges'}", f"recording.unless_found={tmp_path / 'nowhere'}"]
+    ended = evaluate("suite=control", "judges_only=true", *few, *short, *folders)
+    assert ended.returncode == 0, ended.stderr
+    assert '"ceilings"' in ended.stdout
