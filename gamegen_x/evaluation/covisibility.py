@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +16,7 @@ from gamegen_x.evaluation.meetings import Met, Staged
 from gamegen_x.evaluation.subject import Subject
 from gamegen_x.games.dynamics import RulesWorld
 from gamegen_x.games.snowglobe_signs import SnowglobeSigns
+from gamegen_x.world.facts import Facts
 
 Flags = npt.NDArray[np.bool_]
 
@@ -116,7 +116,7 @@ class CoVisibility:
         self,
         signs: SnowglobeSigns,
         world: RulesWorld,  # at a frame whose light is that of all
-        facts: Mapping[str, npt.NDArray[Any]],  # t ...
+        facts: Facts,  # t ...
         video: UInt8[Tensor, "p t 3 h w"],
         frames: npt.NDArray[np.int64],  # of which every so many are looked at
     ) -> Tally:
@@ -133,7 +133,7 @@ class CoVisibility:
         self,
         signs: SnowglobeSigns,
         world: RulesWorld,
-        facts: Mapping[str, npt.NDArray[Any]],
+        facts: Facts,
         view: UInt8[Tensor, "t 3 h w"],
         seat: int,
         frames: npt.NDArray[np.int64],
