@@ -22,6 +22,7 @@ from gamegen_x.training.run import run
 EXPERIMENTS = sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))
 NETWORKS_OF = {
     "vae": {"vae"},
+    "decoder": {"vae", "text_encoder", "msdit", "instructnet", "small_decoder"},
     "pretrain": {"vae", "text_encoder", "msdit"},
     "instruct": {"vae", "text_encoder", "msdit", "instructnet"},
 }
@@ -152,7 +153,7 @@ def test_every_experiment_passes_the_check_and_stands_on_one_of_the_others(name)
     else:
         earlier = composed(before)
         assert cfg.weights == f"{earlier.output}/weights"
-        assert {"pretrain": "vae", "instruct": "pretrain"}[cfg.stage] == earlier.stage
+        assert {"pretrain": "vae", "instruct": "pretrain", "decoder": "instruct"}[cfg.stage] == earlier.stage
         assert OmegaConf.to_container(earlier.vae, resolve=True) == OmegaConf.to_container(cfg.vae, resolve=True)
 
 
@@ -240,3 +241,13 @@ def test_paper_autoencoder_is_trained_on_chunks_against_pixels_a_look_and_a_crit
     assert min(cfg.task.kl_weight, cfg.task.perceptual_weight, cfg.task.critic_weight) > 0
     assert cfg.task.critic is not None
     assert cfg.task.perceptual is not None
+
+
+def test_a_small_decoder_is_added_to_weights_that_stay_as_they_are(workshop):
+    cfg, weights = workshop.train("snowglobe_decoder")
+    before, after = read_config(cfg.weights), read_config(weights)
+    assert after["networks"].keys() - before["networks"].keys() == {"small_decoder"}
+    assert {**before, "networks": 0, "made_by": 0} == {**after, "networks": 0, "made_by": 0}
+    for name in before["networks"]:
+        kept = [(folder / f"{name}.safetensors").read_bytes() for folder in (Path(cfg.weights), weights)]
+        assert kept[0] == kept[1]

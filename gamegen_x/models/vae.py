@@ -7,6 +7,7 @@ frame by itself, so that a stream gives what the whole clip gives.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -172,8 +173,18 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    def __init__(self, stages: Sequence[Stage], latent_channels: int, latent_kernel: int, num_groups: int) -> None:
+    """Latents to video: a VideoVAE's own, or a smaller one for live play that reads the same latents."""
+
+    def __init__(
+        self,
+        stages: Sequence[Stage | Mapping[str, Any]],
+        latent_channels: int,
+        latent_kernel: int,
+        num_groups: int,
+    ) -> None:
         super().__init__()
+        stages = _stages(stages, num_groups)
+        self.factor = _product(stages)
         deepest = stages[-1]
         self.into = CausalConv(latent_channels, deepest.channels, 3, latent_kernel)
         self.blocks = nn.ModuleList(_blocks(stage.decoder_blocks, stage, num_groups) for stage in reversed(stages))
@@ -226,16 +237,10 @@ class VideoVAE(nn.Module):
         min_log_variance: float,
     ) -> None:
         super().__init__()
-        levels = [stage if isinstance(stage, Stage) else Stage(**stage) for stage in stages]
-        if not levels:
-            raise ValueError("a VideoVAE needs at least one stage")
-        for level in levels:
-            if level.channels % num_groups:
-                raise ValueError(f"channels must be a multiple of num_groups = {num_groups}, got {level.channels}")
+        levels = _stages(stages, num_groups)
         self.latent_channels = latent_channels
-        self.temporal_factor = math.prod(level.factor[0] for level in levels)
-        self.spatial_factor = math.prod(level.factor[1] for level in levels)
-        if self.spatial_factor != math.prod(level.factor[2] for level in levels):
+        self.temporal_factor, self.spatial_factor, width_factor = _product(levels)
+        if self.spatial_factor != width_factor:
             raise ValueError(f"height and width must shrink alike, got factors {[level.factor for level in levels]}")
         self.chunk_frames = chunk_frames
         self.log_variance_range = (min_log_variance, max_log_variance)
@@ -295,6 +300,17 @@ class VideoVAE(nn.Module):
         posterior = self._posterior(self.encoder(ready, tape))
         return EncoderStream(tuple(tape.recorded), waiting if waiting.shape[1] else None), posterior
 
+    def with_decoder(self, decoder: Decoder) -> VideoVAE:
+        """The same autoencoder with another decoder for its latents. Raises ValueError where sizes differ."""
+        if decoder.factor != self.decoder.factor:
+            raise ValueError(
+                f"the small decoder grows latents by {decoder.factor} in time, height and width, the vae's own by "
+                f"{self.decoder.factor}; choose stages of small_decoder whose factors multiply to the same"
+            )
+        other = copy.copy(self)
+        other._modules = {**self._modules, "decoder": decoder}
+        return other
+
     def start_decoding(self) -> DecoderStream:
         return DecoderStream(past=())
 
@@ -327,6 +343,22 @@ class VideoVAE(nn.Module):
             raise ValueError(
                 f"height and width must be multiples of {self.spatial_factor}, got {height}x{width}; resize the video"
             )
+
+
+def _stages(stages: Sequence[Stage | Mapping[str, Any]], num_groups: int) -> list[Stage]:
+    levels = [stage if isinstance(stage, Stage) else Stage(**stage) for stage in stages]
+    if not levels:
+        raise ValueError("an autoencoder needs at least one stage")
+    for level in levels:
+        if level.channels % num_groups:
+            raise ValueError(f"channels must be a multiple of num_groups = {num_groups}, got {level.channels}")
+    return levels
+
+
+def _product(stages: Sequence[Stage]) -> tuple[int, int, int]:
+    """How much all stages together shrink time, height and width."""
+    time, height, width = (math.prod(stage.factor[axis] for stage in stages) for axis in range(3))
+    return time, height, width
 
 
 def fold(frames: Float[Tensor, "b t c h w"]) -> Float[Tensor, "bt c h w"]:

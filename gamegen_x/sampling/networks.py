@@ -15,7 +15,7 @@ from gamegen_x.models.gamegen import GameGenX
 from gamegen_x.models.instructnet import InstructNet
 from gamegen_x.models.msdit import MSDiT
 from gamegen_x.models.text_encoder import TextEncoder
-from gamegen_x.models.vae import VideoVAE
+from gamegen_x.models.vae import Decoder, VideoVAE
 from gamegen_x.models.weights import load_network
 from gamegen_x.schema.action_space import ActionSpace
 from gamegen_x.schema.weights_folder import read_config
@@ -37,6 +37,7 @@ class Networks:
     kind: str
     sampler: Mapping[str, Any]  # the sampler's defaults that these weights were trained for
     config: Mapping[str, Any]
+    small_decoder: Decoder | None = None  # of the same latents, for live play
 
     @classmethod
     def load(cls, folder: str | Path, device: str | torch.device = "cpu") -> Networks:
@@ -48,6 +49,9 @@ class Networks:
         instructnet = None
         if "instructnet" in config["networks"]:
             instructnet = cast(InstructNet, load_network(folder, "instructnet"))
+        small_decoder = None
+        if "small_decoder" in config["networks"]:
+            small_decoder = cast(Decoder, load_network(folder, "small_decoder").to(device))
         model = GameGenX(cast(MSDiT, load_network(folder, "msdit")), instructnet)
         return cls(
             vae=cast(VideoVAE, load_network(folder, "vae").to(device)),
@@ -62,6 +66,7 @@ class Networks:
             kind=str(config["kind"]),
             sampler=config["sampler"],
             config=config,
+            small_decoder=small_decoder,
         )
 
     @property

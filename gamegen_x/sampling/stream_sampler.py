@@ -31,7 +31,8 @@ class StreamSampler:
 
     A step denoises one latent frame of every player against a frozen past, then commits: one more pass, over the clean
     frame at time 1, makes the keys and values that later frames see. So a frame's past is what it was when it was made,
-    and the model sees a sliding window of `window` latent frames in each of its temporal attentions.
+    and the model sees a sliding window of `window` latent frames in each of its temporal attentions. With
+    `uses_small_decoder` pictures come from the weights' small decoder, where they have one.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class StreamSampler:
         num_slots: int,
         undo_ticks: int,
         precision: str,
+        uses_small_decoder: bool,
     ) -> None:
         if networks.kind not in STREAMED_KINDS or not networks.model.msdit.causal:
             raise ValueError(
@@ -70,7 +72,8 @@ class StreamSampler:
             raise ValueError(f"unknown precision {precision!r}, expected one of {list(PRECISIONS)}")
         self.networks = networks
         self.model = live_model(networks.model, PRECISIONS[precision])
-        self.vae = live_vae(networks.vae, PRECISIONS[precision])
+        small = networks.small_decoder if uses_small_decoder else None
+        self.vae = live_vae(networks.vae if small is None else networks.vae.with_decoder(small), PRECISIONS[precision])
         self.solve = SOLVERS[solver]
         self.times = solver_times(num_steps, shift)
         self.guidance = guidance

@@ -58,6 +58,7 @@ _NUMBERS = ("No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight"
 class ModelRules:
     threads: int
     precision: str
+    uses_small_decoder: bool
     num_steps: int | None
     fewer_steps: int
     hang_s: float  # without an answer: then the process is ended
@@ -91,7 +92,13 @@ class ModelProcess:
     def __init__(self, rules: ModelRules, weights: str, device: str, max_rooms: int) -> None:
         self.rules, self.shape = rules, read_shape(weights)
         self.settings = WorkerSettings(
-            weights, device, rules.threads, rules.precision, rules.num_steps, rules.fewer_steps
+            weights=weights,
+            device=device,
+            threads=rules.threads,
+            precision=rules.precision,
+            uses_small_decoder=rules.uses_small_decoder,
+            num_steps=rules.num_steps,
+            fewer_steps=rules.fewer_steps,
         )
         self.progress = Progress("starting the model", 0)
         self.generation = 0  # of processes: what an earlier one remembered is lost

@@ -51,6 +51,7 @@ class WorkerSettings:
     device: str
     threads: int
     precision: str
+    uses_small_decoder: bool
     num_steps: int | None  # null: what the weights were trained for
     fewer_steps: int  # when rooms cannot keep up
     undo_ticks: int = 0
@@ -226,7 +227,12 @@ def _load(settings: WorkerSettings) -> tuple[StreamSampler, Any, Any]:
     if settings.num_steps is not None:
         habits["num_steps"] = settings.num_steps
     sampler = StreamSampler(
-        networks, **habits, num_slots=MAX_SEATS, undo_ticks=settings.undo_ticks, precision=settings.precision
+        networks,
+        **habits,
+        num_slots=MAX_SEATS,
+        undo_ticks=settings.undo_ticks,
+        precision=settings.precision,
+        uses_small_decoder=settings.uses_small_decoder,
     )
     few = solver_times(min(settings.fewer_steps, habits["num_steps"]), habits["shift"])
     return sampler, few, sampler.times

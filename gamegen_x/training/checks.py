@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,13 @@ from gamegen_x.config import to_dict
 from gamegen_x.data.checks import check_data
 from gamegen_x.schema.weights_folder import check_files, read_config
 
-NETWORKS = ("vae", "text_encoder", "msdit", "instructnet")
-NEEDED = {"vae": (), "pretrain": ("vae",), "instruct": ("vae", "text_encoder", "msdit")}  # from the stages before
+NETWORKS = ("vae", "text_encoder", "msdit", "instructnet", "small_decoder")
+NEEDED: Mapping[str, Sequence[str]] = {  # from the stages before
+    "vae": (),
+    "decoder": ("vae",),
+    "pretrain": ("vae",),
+    "instruct": ("vae", "text_encoder", "msdit"),
+}
 # What a network may have that its weights lack: each starts so that it changes nothing. By argument, and by module.
 ADDED = ("players", "state_channels", "expects_words")
 NEW_PARTS = ("players", "embed_state", "embed_words")
@@ -29,7 +34,7 @@ def check_run(cfg: DictConfig) -> None:
     check_foreign_files(cfg)
     if cfg.weights is not None:
         check_weights(Path(cfg.weights), cfg)
-    elif cfg.task.get("latent_scale", 0) is None:  # a stage that stands on a trained vae, and no numbers by hand
+    elif NEEDED[cfg.stage] and cfg.task.get("latent_scale") is None:  # stands on a trained vae, no numbers by hand
         needed = " and ".join(NEEDED[cfg.stage])
         raise ValueError(
             f"task={cfg.stage} stands on a trained {needed}, but weights is null; "
@@ -119,4 +124,4 @@ def is_first_process() -> bool:
 
 
 def _stage_before(stage: str) -> str:
-    return "vae" if stage == "pretrain" else "pretrain"
+    return "pretrain" if stage == "instruct" else "vae"

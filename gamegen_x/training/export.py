@@ -5,6 +5,7 @@ python -m gamegen_x.training.export checkpoint=outputs/snowglobe_vae/checkpoints
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,8 @@ from omegaconf import DictConfig, OmegaConf
 from gamegen_x.config import build, entry_point, to_dict
 from gamegen_x.schema.action_space import ActionSpace
 from gamegen_x.schema.files import atomic_file
+from gamegen_x.schema.weights_folder import read_config
+from gamegen_x.training.checks import NETWORKS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,12 +29,23 @@ RUN_FACTS = "facts.json"  # what only the data could tell
 ZERO_TAG = "checkpoint"  # the folder that Lightning tells DeepSpeed to write
 
 
+# Networks of the folder a run started from that its stage neither changes nor makes useless: they are kept beside.
+KEPT = {
+    "vae": (),
+    "decoder": ("text_encoder", "msdit", "instructnet"),
+    "pretrain": ("small_decoder",),
+    "instruct": ("small_decoder",),
+}
+
+
 def describe(cfg: DictConfig, task: Task, facts: Mapping[str, Any], made_by: Mapping[str, Any]) -> dict[str, Any]:
     """The config.json of a weights folder. `facts`: fps, height and width."""
     shift, scale = task.latent_normalisation()
     space = ActionSpace(cfg.action_space.name, tuple(cfg.action_space["keys"]))
     has_msdit = "msdit" in cfg.task
-    return {
+    before = {} if cfg.weights is None else read_config(cfg.weights)
+    kept = {name: before["networks"][name] for name in KEPT[cfg.stage] if before and name in before["networks"]}
+    described = {
         "kind": "causal" if has_msdit and cfg.msdit.causal else "base",
         **{name: facts[name] for name in ("fps", "height", "width")},
         "action_space": space.to_dict(),
@@ -39,20 +53,27 @@ def describe(cfg: DictConfig, task: Task, facts: Mapping[str, Any], made_by: Map
         "latent_shift": shift,
         "sampler": to_dict(cfg.sampler),
         "drawn_state": to_dict(cfg.data).get("state"),  # how the state that the networks are told is drawn
-        "networks": {
-            name: to_dict(cfg[name]) for name in ("vae", "text_encoder", "msdit", "instructnet") if name in cfg.task
-        },
+        "networks": kept | {name: to_dict(cfg[name]) for name in NETWORKS if name in cfg.task},
         "made_by": {**made_by, "commit": _commit()},
     }
+    if cfg.stage == "decoder":  # only adds to what was there
+        return {**before, **{name: described[name] for name in ("networks", "made_by")}}
+    return described
 
 
-def write_weights(task: Task, folder: Path, config: Mapping[str, Any], dtype: str) -> None:
-    """Writes the task's networks as they are now. Use `EMA.applied` around it."""
+def write_weights(task: Task, folder: Path, config: Mapping[str, Any], dtype: str, before: str | None) -> None:
+    """Writes the task's networks as they are now, and copies those that are kept from the weights folder `before`.
+
+    Use `EMA.applied` around it.
+    """
     import torch
 
     from gamegen_x.models.weights import save_networks
 
     networks = task.networks()
+    for name in config["networks"].keys() - networks.keys():
+        with atomic_file(folder / f"{name}.safetensors") as path:
+            shutil.copyfile(Path(str(before)) / f"{name}.safetensors", path)
     save_networks(folder, networks, config, getattr(torch, dtype))
     with atomic_file(folder / "README.md") as path:
         path.write_text(
@@ -124,7 +145,7 @@ def main(cfg: DictConfig) -> None:
     weights, step = trained_weights(checkpoint)
     load_trained(task, weights)
     config = describe(run_cfg, task, facts, {"checkpoint": str(checkpoint), "step": step})
-    write_weights(task, Path(cfg.output), config, cfg.dtype)
+    write_weights(task, Path(cfg.output), config, cfg.dtype, run_cfg.weights)
     print(json.dumps({"weights": str(cfg.output), "step": step}))
 
 

@@ -21,6 +21,7 @@ from gamegen_x.sampling.networks import Networks
 from gamegen_x.sampling.video_file import to_pixels, write_video
 from gamegen_x.schema.action_space import ActionSpace
 from gamegen_x.schema.caption import Instruction
+from gamegen_x.training.decoder_task import DecoderTask
 from gamegen_x.training.flow_task import FlowTask
 from gamegen_x.training.vae_task import VAETask, views
 
@@ -62,20 +63,20 @@ class Preview(L.Callback):
         if batch is None or not is_due or not trainer.is_global_zero:
             return
         with torch.inference_mode():
-            if isinstance(pl_module, VAETask):
-                real, made = self._reconstructed(pl_module, batch)
-            else:
-                assert isinstance(pl_module, FlowTask)
+            if isinstance(pl_module, FlowTask):
                 real, made = self._generated(pl_module, batch)
+            else:
+                assert isinstance(pl_module, VAETask | DecoderTask)
+                real, made = self._reconstructed(pl_module, batch)
         path = self.folder / f"step-{trainer.global_step:08d}.mp4"
         write_video(path, above_and_below(to_pixels(real), to_pixels(made)), float(batch.fps[0]), self.crf)
         for logger in trainer.loggers:
             _log_video(logger, path, made, trainer.global_step)
 
-    def _reconstructed(self, task: VAETask, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _reconstructed(self, task: VAETask | DecoderTask, batch: Batch) -> tuple[Tensor, Tensor]:
         real = views(batch)[: self.num_clips]
         with task.autocast():
-            made = task.vae.decode(task.vae.encode(real).mean, real.shape[1])
+            made = task.reconstruct(real)
         return real.cpu(), made.float().cpu()
 
     def _generated(self, task: FlowTask, batch: Batch) -> tuple[Tensor, Tensor]:

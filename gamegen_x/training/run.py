@@ -114,10 +114,10 @@ def export(
         }
         config = describe(cfg, task, facts, made_by)
         if ema is None:
-            write_weights(task, output / WEIGHTS, config, cfg.export_dtype)
+            write_weights(task, output / WEIGHTS, config, cfg.export_dtype, cfg.weights)
         else:
             with ema.applied(task):
-                write_weights(task, output / WEIGHTS, config, cfg.export_dtype)
+                write_weights(task, output / WEIGHTS, config, cfg.export_dtype, cfg.weights)
     trainer.strategy.barrier()
     return output / WEIGHTS
 

@@ -99,6 +99,10 @@ class VAETask(Task):
             losses["psnr_db"] = decibels((made.float().clamp(-1, 1) - real).square().mean())
         return losses
 
+    def reconstruct(self, video: Float[Tensor, "n t 3 h w"]) -> Float[Tensor, "n t 3 h w"]:
+        """What is left of a video."""
+        return self.vae.decode(self.vae.encode(video).mean, video.shape[1])
+
     def _judged(self, loss: Tensor, made: Tensor, real: Tensor) -> dict[str, Tensor]:
         assert self.critic is not None
         if self.global_step < self.critic_from_step:  # its parameters must be in every graph that DDP reduces

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gamegen_x.models.vae import VideoVAE
+from gamegen_x.models.vae import Decoder, VideoVAE
 
 
 def small_vae(chunk_frames=None):
@@ -123,3 +123,33 @@ def test_the_posterior_of_a_standard_normal_costs_nothing():
     zeros = torch.zeros(1, 1, 4, 2, 2)
     assert Posterior(zeros, zeros).kl() == 0
     assert Posterior(zeros + 1, zeros).kl() > 0
+
+
+def small_decoder(**changes):
+    torch.manual_seed(1)
+    stages = [
+        {"factor": [2, 2, 2], "channels": 4, "encoder_blocks": 0, "decoder_blocks": 0, "temporal_kernel": 1},
+        {"factor": [2, 4, 4], "channels": 8, "encoder_blocks": 0, "decoder_blocks": 1, "temporal_kernel": 2},
+    ]
+    stages[0].update(changes)
+    return Decoder([{**stage, "resample": "shuffle"} for stage in stages], 4, latent_kernel=2, num_groups=4)
+
+
+def test_a_small_decoder_reads_the_latents_of_the_whole_and_streams_them():
+    vae = small_vae()
+    live = vae.with_decoder(small_decoder())
+    latents = torch.randn(1, 6, 4, 2, 2)
+    stream, parts = live.start_decoding(), []
+    with torch.no_grad():
+        whole = live.decode(latents)
+        assert whole.shape == vae.decode(latents).shape
+        assert not torch.equal(whole, vae.decode(latents))
+        for piece in latents.split([1, 2, 3], dim=1):
+            stream, video = live.decode_next(stream, piece)
+            parts.append(video)
+    assert (torch.cat(parts, dim=1) - whole).abs().max() <= 1e-5
+
+
+def test_a_small_decoder_that_grows_by_another_factor_is_refused():
+    with pytest.raises(ValueError, match=r"grows latents by \(2, 8, 8\).*by \(4, 8, 8\)"):
+        small_vae().with_decoder(small_decoder(factor=[1, 2, 2]))

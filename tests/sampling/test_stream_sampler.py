@@ -1,3 +1,4 @@
+import copy
 from dataclasses import replace
 from functools import partial
 
@@ -20,7 +21,7 @@ from gamegen_x.sampling.stream_sampler import StreamSampler
 from gamegen_x.schema.action_space import ActionSpace
 
 SAMPLER = {"num_steps": 2, "solver": "euler", "shift": 1.0, "guidance": 1.0, "window": 4, "block": 1}
-LIVE = {"num_slots": 3, "undo_ticks": 4, "precision": "fp32"}
+LIVE = {"num_slots": 3, "undo_ticks": 4, "precision": "fp32", "uses_small_decoder": True}
 DIM = {"dim": 32, "num_heads": 2, "mlp_ratio": 2.0, "patch": 2, "text_dim": 16, "rotary_base": 1e4, "causal": True}
 SIZE = 32  # four tokens a frame: of fewer rows, BLAS adds in another order (see models/layers/rows.py)
 
@@ -409,3 +410,15 @@ def test_players_of_a_joint_model_see_those_of_their_own_stream_and_keep_their_s
     assert not torch.equal(first[1], second[1])  # who plays beside them is seen
     (gone,) = sampler.step([alone], [torch.where(torch.tensor([True, False, False])[:, None, None], 1 - held, held)])
     assert torch.equal(first, gone)  # an empty slot is not
+
+
+def test_a_small_decoder_changes_the_pictures_and_nothing_that_is_remembered():
+    small = copy.deepcopy(NETWORKS.vae.decoder)
+    for parameter in small.parameters():
+        parameter.mul_(0.5)
+    live = StreamSampler(replace(NETWORKS, small_decoder=small), **SAMPLER, **LIVE)
+    whole = StreamSampler(replace(NETWORKS, small_decoder=small), **SAMPLER, **{**LIVE, "uses_small_decoder": False})
+    streams = [one.start("", 1, 2) for one in (live, whole)]
+    pictures = [one.step([stream], [keys(0)])[0] for one, stream in zip((live, whole), streams, strict=True)]
+    assert not torch.equal(pictures[0], pictures[1])
+    assert torch.equal(streams[0].ring, streams[1].ring)

@@ -1,0 +1,57 @@
+"""A small decoder that reads what a trained video autoencoder writes: live play spends its time elsewhere then."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from gamegen_x.data.batch import Batch
+from gamegen_x.models.vae import Decoder, VideoVAE
+from gamegen_x.training.randomness import Moment
+from gamegen_x.training.task import Task
+from gamegen_x.training.vae_losses import decibels, pixel_losses
+from gamegen_x.training.vae_task import views
+
+_LATENT_NOISE = 0
+
+
+class DecoderTask(Task):
+    """L1 + L2 against the video that the latents were made from. The autoencoder stays as it is."""
+
+    def __init__(self, *, vae: VideoVAE, small_decoder: Decoder, l2_weight: float, **shared: Any) -> None:
+        super().__init__(**shared)
+        self.vae = vae.requires_grad_(False).eval()
+        self.small_decoder = small_decoder
+        self.l2_weight = l2_weight
+        self._live_vae()  # raises where sizes differ
+
+    def networks(self) -> dict[str, nn.Module]:
+        return {"vae": self.vae, "small_decoder": self.small_decoder}
+
+    def latent_normalisation(self) -> tuple[float, float]:
+        return 0.0, 1.0  # of no use here: the folder that this stage adds to keeps its own
+
+    def losses(self, batch: Batch, moment: Moment) -> dict[str, Tensor]:
+        real = views(batch)
+        with torch.no_grad():
+            posterior = self.vae.encode(real)
+        mean = posterior.mean
+        latents = posterior.sample(moment.noise_like(mean, _LATENT_NOISE)) if self.training else mean
+        made = self._live_vae().decode(latents, real.shape[1])
+        l1, l2 = pixel_losses(made, real, None)
+        losses = {"l1": l1, "loss": l1 + self.l2_weight * l2}
+        if not self.training:
+            full = self.vae.decode(latents, real.shape[1])
+            for name, video in (("psnr_db", made), ("psnr_of_full_db", full)):
+                losses[name] = decibels((video.float().clamp(-1, 1) - real).square().mean())
+        return losses
+
+    def reconstruct(self, video: Float[Tensor, "n t 3 h w"]) -> Float[Tensor, "n t 3 h w"]:
+        """What the small decoder leaves of a video."""
+        return self._live_vae().decode(self.vae.encode(video).mean, video.shape[1])
+
+    def _live_vae(self) -> VideoVAE:
+        return self.vae.with_decoder(self.small_decoder)
