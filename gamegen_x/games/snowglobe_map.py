@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gamegen_x.games.snowglobe_camera import OverheadCamera
+from gamegen_x.games.snowglobe_conditions import FACTS
 from gamegen_x.games.snowglobe_planet import LANDMARKS, TERRAINS, Planet
 from gamegen_x.games.snowglobe_rules import Kind
 from gamegen_x.world.drawing import Grid, draw_places, splat
@@ -20,10 +21,11 @@ class SnowglobeMap:
     """A state drawer (see `gamegen_x.data.state`) for the overhead camera, from poses and the planet's number.
 
     Channels: players, by video frame and seat; terrain classes at `fineness` x `fineness` points of each cell; kinds
-    of landmark; kinds of thing. Ground and things are those of the last video frame of a latent frame.
+    of landmark; kinds of thing; the classes of the sky, alike everywhere. Ground and things are those of the last video
+    frame of a latent frame; of the sky it is told how many of the video frames have which class.
     """
 
-    facts = ("pose", "planet", "thing_kind", "thing_place")
+    facts = ("pose", "planet", "thing_kind", "thing_place", *FACTS)
 
     def __init__(
         self,
@@ -45,6 +47,7 @@ class SnowglobeMap:
             "terrain": len(TERRAINS) * fineness**2,
             "landmarks": len(LANDMARKS),
             "things": len(Kind) - 1,
+            "sky": sum(len(classes) for classes in FACTS.values()),
         }
         self.num_channels = sum(self.parts.values())
         self._planets: dict[int, Planet] = {}
@@ -82,7 +85,16 @@ class SnowglobeMap:
         seen = seen.reshape(*local.shape[:3], 2)
         is_drawn = (local[..., 2] > 0) & (np.abs(seen) < 2 * max(size)).all(axis=-1)
         players = draw_places(seen, is_drawn, self.frames_per_latent, self.num_slots, size)
-        return np.concatenate([players, np.array(ground, np.float32)], axis=2)
+        sky = np.broadcast_to(
+            self._sky(facts)[:, :, None, None], (*players.shape[:2], self.parts["sky"], *players.shape[-2:])
+        )
+        return np.concatenate([players, np.array(ground, np.float32), sky], axis=2)
+
+    def _sky(self, facts: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
+        """Shares of the classes of each fact, `[t c]`."""
+        hot = [facts[fact].reshape(-1, 1) == np.arange(len(classes)) for fact, classes in FACTS.items()]
+        frames = np.concatenate(hot, axis=1, dtype=np.float32)
+        return frames.reshape(-1, self.frames_per_latent, frames.shape[1]).mean(axis=1)
 
     def _terrain(self, planet: Planet, camera: OverheadCamera, frame: npt.NDArray[np.float64]) -> Grid:
         """One-hot classes of the points inside each cell: channel (row, column, class)."""

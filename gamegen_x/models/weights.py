@@ -88,7 +88,7 @@ def fill(network: nn.Module, path: Path, may_lack: Collection[str] = ()) -> None
     """Loads a safetensors file into a network. Raises ValueError that names the first tensors that do not fit.
 
     Parts that the file `may_lack` (by a name anywhere in a tensor's) stay as they are: they are new, and start so that
-    they change nothing.
+    they change nothing. Where the file has such a part for fewer inputs, the others start at zero.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}; a weights folder holds one .safetensors file for each network")
@@ -97,6 +97,9 @@ def fill(network: nn.Module, path: Path, may_lack: Collection[str] = ()) -> None
     except SafetensorError as mistake:
         raise ValueError(f"{path} is not a safetensors file (pickles are never read): {mistake}") from None
     expected = network.state_dict()
+    for key in expected.keys() & tensors.keys():
+        if set(may_lack) & set(key.split(".")):
+            tensors[key] = _widened(tensors[key], expected[key])
     lacking = {key for key in expected.keys() - tensors.keys() if set(may_lack) & set(key.split("."))}
     wrong = [f"{key} is missing" for key in expected.keys() - tensors.keys() - lacking]
     wrong += [f"{key} is unknown" for key in tensors.keys() - expected.keys()]
@@ -110,6 +113,15 @@ def fill(network: nn.Module, path: Path, may_lack: Collection[str] = ()) -> None
         raise ValueError(f"{path} does not fit {type(network).__name__}, weights of another preset? {shown}")
     found = {key: value.to(expected[key].dtype) for key, value in tensors.items()}
     network.load_state_dict({**{key: expected[key] for key in lacking}, **found})
+
+
+def _widened(found: Tensor, expected: Tensor) -> Tensor:
+    """The weight `[out in ...]` for as many inputs as are expected, if all else fits; as it is otherwise."""
+    if found.ndim < 2 or found.shape[1] >= expected.shape[1] or found.shape[2:] != expected.shape[2:]:
+        return found
+    wide = found.new_zeros(len(found), *expected.shape[1:])
+    wide[:, : found.shape[1]] = found
+    return wide
 
 
 def fingerprint(network: nn.Module) -> str:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 SCHEMA_VERSION = 1
 NO_KEY = "_"
 _STEP = re.compile(r"(?P<keys>[^*\s]+)(?:\*(?P<count>\d+))?")
+_WITHOUT_STAR = re.compile(r"(\D+)(\d+)")  # D24, where D*24 is meant
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,9 @@ class ActionSpace:
         name = key.lower()
         if name in self.keys:
             return self.keys.index(name)
+        frames = _WITHOUT_STAR.fullmatch(name)
+        if frames and frames[1] in (*self.keys, NO_KEY):
+            raise ValueError(f"unknown key {key!r}; frames are counted after a star: {frames[1].upper()}*{frames[2]}")
         near = difflib.get_close_matches(name, self.keys, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"unknown key {key!r}; {self.name!r} knows {list(self.keys)}{hint}")

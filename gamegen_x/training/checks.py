@@ -92,7 +92,9 @@ def check_weights(folder: Path, cfg: DictConfig) -> None:
     for name in NETWORKS:
         if name in networks and name in cfg.task:
             mine = to_dict(cfg[name])
-            theirs = networks[name] | {added: mine.get(added) for added in ADDED if networks[name].get(added) is None}
+            theirs = networks[name] | {
+                added: mine.get(added) for added in ADDED if _may_add(networks[name], mine, added)
+            }
             differing = differences(theirs, mine)
             if differing:
                 shown = "; ".join(differing[:3])
@@ -101,6 +103,12 @@ def check_weights(folder: Path, cfg: DictConfig) -> None:
                     f"choose the same with {name}=<preset>, or other weights"
                 )
             check_files(folder, [name])
+
+
+def _may_add(theirs: Mapping[str, Any], mine: Mapping[str, Any], name: str) -> bool:
+    """Whether weights can be trained on with what this run gives a network by the argument `name`."""
+    had, has = theirs.get(name), mine.get(name)
+    return had is None or (name == "state_channels" and isinstance(has, int) and int(had) < has)
 
 
 def differences(theirs: Any, mine: Any, place: str = "") -> list[str]:

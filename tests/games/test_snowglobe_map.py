@@ -84,6 +84,23 @@ def test_players_are_drawn_where_they_are_seen(clear_day):
     np.testing.assert_allclose(others[0, :, 0], by_pixels[0, :, :, 1].sum(axis=1), atol=1e-6)
 
 
+def test_the_sky_is_told_everywhere_as_shares_of_the_frames_of_a_latent(clear_day):
+    game, facts, _ = clear_day
+    facts = {name: values.copy() for name, values in facts.items()}
+    facts["weather"][5:] = game.facts["weather"].index("snow")  # 3 of the 4 frames of the second latent frame
+    sky = part(drawer().draw(facts, SIZE, PICTURE), drawer(), "sky")
+    assert (sky == sky[:1, :, :, :1, :1]).all()
+    names = [name for fact in ("weather", "time_of_day", "season") for name in game.facts[fact]]
+    told = [dict(zip(names, shares, strict=True)) for shares in sky[0, :, :, 0, 0].tolist()]
+    assert {name: share for name, share in told[0].items() if share} == {"clear": 1, "day": 1, "summer": 1}
+    assert {name: share for name, share in told[1].items() if share} == {
+        "clear": 0.25,
+        "snow": 0.75,
+        "day": 1,
+        "summer": 1,
+    }
+
+
 def test_rules_step_the_recorded_world_as_the_game_did():
     game = snowglobe()
     game.reset(seed=5)

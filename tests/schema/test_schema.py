@@ -33,7 +33,13 @@ def test_a_key_string_is_read_in_any_case():
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("spce", "did you mean 'space'"), ("w*x", "cannot read"), ("", "empty"), ("w+fly*3", "unknown key 'fly'")],
+    [
+        ("spce", "did you mean 'space'"),
+        ("w*x", "cannot read"),
+        ("", "empty"),
+        ("w+fly*3", "unknown key 'fly'"),
+        ("w24", r"W\*24"),
+    ],
 )
 def test_a_wrong_key_string_is_refused_with_what_is_known(text, message):
     with pytest.raises(ValueError, match=message):
