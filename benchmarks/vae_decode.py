@@ -1,4 +1,4 @@
-"""Decoding of VideoVAE `tiny`: frames a second beside Wan 2.1's autoencoder, and streamed beside whole clips."""
+"""Decoding of VideoVAE `tiny`: beside Wan 2.1's autoencoder, streamed beside whole clips, small beside full."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ from gamegen_x.config import build, to_dict
 from gamegen_x.models.vae import VideoVAE
 
 PART = "vae_decode"
-WAN, WHOLE, STREAMED = "wan", "whole clip", "streamed"
+WAN, WHOLE, STREAMED, SMALL = "wan", "whole clip", "streamed", "small decoder"
 
 
 def measure(settings: DictConfig, rule: Rule) -> list[Row]:
     torch.manual_seed(rule.seed)
-    vae: VideoVAE = build(composed("train", "vae=tiny").vae).eval()
+    cfg = composed("train", "vae=tiny")
+    vae: VideoVAE = build(cfg.vae).eval()
+    live_vae = vae.with_decoder(build(cfg.small_decoder)).eval()
     wan = make_wan(settings)
     side = settings.size // vae.spatial_factor
     latents = torch.randn(settings.batch_size, settings.num_latent_frames, vae.latent_channels, side, side)
@@ -32,14 +34,15 @@ def measure(settings: DictConfig, rule: Rule) -> list[Row]:
         made: Tensor = wan.decode(of_wan, return_dict=False)[0]
         return made
 
-    def decode_streamed() -> None:
+    def decode_streamed(vae: VideoVAE) -> None:
         stream = vae.start_decoding()
         for frame in latents.split(1, dim=1):
             stream, _ = vae.decode_next(stream, frame)
 
     runs: dict[str, Callable[[], object]] = {
         WHOLE: lambda: vae.decode(latents),
-        STREAMED: decode_streamed,
+        STREAMED: lambda: decode_streamed(vae),
+        SMALL: lambda: decode_streamed(live_vae),
         WAN: decode_wan,
     }
     ours_frames = settings.batch_size * settings.num_latent_frames * vae.temporal_factor
@@ -53,11 +56,12 @@ def measure(settings: DictConfig, rule: Rule) -> list[Row]:
             print(f"{PART}: {name} {num_parameters(network):,} parameters, {flops:,.0f} FLOP a pixel", flush=True)
         with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bf16"):
             rounds = run_in_turn(runs, rule)
-    amounts: dict[str, float] = {WHOLE: ours_frames, STREAMED: ours_frames, WAN: wan_frames}
+    amounts: dict[str, float] = {WHOLE: ours_frames, STREAMED: ours_frames, SMALL: ours_frames, WAN: wan_frames}
     targets = settings.targets
     return [
         compared_rates(PART, "whole_clip", "frames/s", rounds, amounts, WAN, rule, targets.wan, ours=WHOLE),
         compared_rates(PART, "streamed", "frames/s", rounds, amounts, WHOLE, rule, targets.streamed, ours=STREAMED),
+        compared_rates(PART, "small", "frames/s", rounds, amounts, STREAMED, rule, targets.small, ours=SMALL),
     ]
 
 

@@ -30,7 +30,7 @@ SMALLEST = [
 ]
 NAMES = {
     "train_step": {"bf16_latte", "bf16_plain", "fp32_latte", "fp32_plain"},
-    "vae_decode": {"whole_clip", "streamed"},
+    "vae_decode": {"whole_clip", "streamed", "small"},
     "data_loader": {"cached_frames", "decoded_frames"},
     "renderer": {"snowglobe_1_players"},
 }
