@@ -45,7 +45,7 @@ SOLVERS = {"euler": euler, "heun": heun}
 
 
 def solver_times(num_steps: int, shift: float) -> list[float]:
-    """num_steps + 1 times from 0 to 1, evenly spaced and then shifted as in training."""
+    """num_steps + 1 times from 0 to 1, evenly spaced and then shifted (training has a shift of its own)."""
     if num_steps < 1:
         raise ValueError(f"num_steps must be at least 1, got {num_steps}")
     return [float(time) for time in shift_times(torch.linspace(0, 1, num_steps + 1), shift)]

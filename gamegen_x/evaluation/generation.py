@@ -118,7 +118,7 @@ class Generation:
         for first in range(0, len(beginnings), self.batch_size):
             part = slice(first, first + self.batch_size)
             request = SampleRequest(
-                prompts=[self._prompt(beginning) for beginning in beginnings[part]],
+                prompts=[self.prompt_of(beginning) for beginning in beginnings[part]],
                 num_frames=actions.shape[2],
                 seed=self.seed + first,
                 num_players=actions.shape[1],
@@ -136,7 +136,7 @@ class Generation:
             [each.recording.actions[:, each.start : each.start + self.context_frames].float() for each in beginnings]
         )
 
-    def _prompt(self, beginning: Beginning) -> str:
+    def prompt_of(self, beginning: Beginning) -> str:
         return beginning.recording.caption if self.prompt is None else self.prompt
 
 

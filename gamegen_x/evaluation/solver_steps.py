@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from gamegen_x.evaluation.answer import Answer, Row, share
-from gamegen_x.evaluation.generation import Beginning, Sampler
+from gamegen_x.evaluation.generation import Sampler
 from gamegen_x.evaluation.reconstruction import psnr_db
 from gamegen_x.evaluation.recordings import as_bytes, as_pixels
 from gamegen_x.evaluation.subject import Subject
@@ -27,18 +27,21 @@ class Solvable(Sampler, Protocol):
 
 
 @dataclass(frozen=True)
+class FirstBlock:
+    """The block after the context, of all beginnings after which the recording goes on for one."""
+
+    request: SampleRequest  # under the keys that were really held
+    real: UInt8[Tensor, "n t 3 h w"]  # context and block, as the first player saw them
+
+
+@dataclass(frozen=True)
 class Choice:
     """What one solver with one number of steps comes to."""
 
-    solver: str
-    num_steps: int
+    name: str
     sr_c: float
     psnr_db: float
     frames_per_second: float
-
-    @property
-    def name(self) -> str:
-        return f"{self.solver}, {self.num_steps} {'step' if self.num_steps == 1 else 'steps'}"
 
 
 class SolverSteps:
@@ -55,11 +58,10 @@ class SolverSteps:
     def ask(self, subject: Subject) -> Answer | None:
         if not subject.is_player or not isinstance(subject.sampler, Solvable):
             return None
-        found = [self._choice(subject, subject.sampler, solver, number) for solver, number in self.choices]
-        known = self._first_blocks(subject)
-        real = torch.stack([self._real(subject, each) for each in known])
+        first, size = self._first_block(subject), subject.generation.block_frames
+        found = [self._choice(subject, subject.sampler, first, solver, number) for solver, number in self.choices]
+        real = first.real
         kept = subject.reconstructed(real)
-        size = subject.generation.block_frames
         ceiling_db = float(psnr_db(real[:, -size:], kept[:, -size:]).mean())
         repeated = real[:, -size - 1 : -size].expand_as(real[:, -size:])
         repeated_db = float(psnr_db(real[:, -size:], repeated).mean())
@@ -78,11 +80,11 @@ class SolverSteps:
         )
         return Answer("Steps: how few are enough?", explanation, figures, rows)
 
-    def _choice(self, subject: Subject, sampler: Solvable, solver: str, num_steps: int) -> Choice:
-        chosen = sampler.with_solver(solver, num_steps)
+    def _choice(self, subject: Subject, sampler: Solvable, first: FirstBlock, solver: str, num_steps: int) -> Choice:
+        chosen, name = sampler.with_solver(solver, num_steps), f"{solver}, {num_steps} step{'s' * (num_steps != 1)}"
         started = time.perf_counter()
         play = subject.generation.play(
-            f"{solver}, {num_steps} steps",
+            name,
             chosen,
             subject.beginnings,
             subject.commands,
@@ -90,35 +92,28 @@ class SolverSteps:
             [()] * len(subject.beginnings),
             use_instructnet=True,
         )
-        made = self.num_blocks * subject.generation.block_frames * play.video.shape[0] * play.video.shape[1]
-        rate = made / (time.perf_counter() - started)
+        size = subject.generation.block_frames
+        rate = play.commands.numel() * size / (time.perf_counter() - started)
         said = subject.judges.commands_in(play.video, subject.commands, subject.generation.first_block)
-        return Choice(solver, num_steps, share(said == play.commands), self._first_block_db(subject, chosen), rate)
+        made = as_bytes(chosen.sample(first.request, None)[:, 0, -size:]).cpu()
+        return Choice(name, share(said == play.commands), float(psnr_db(first.real[:, -size:], made).mean()), rate)
 
-    def _first_block_db(self, subject: Subject, sampler: Sampler) -> float:
-        """Of the block after the context, under the keys that were really held."""
-        generation, known = subject.generation, self._first_blocks(subject)
-        size, total = generation.block_frames, generation.context_frames + generation.block_frames
+    def _first_block(self, subject: Subject) -> FirstBlock:
+        """Raises ValueError where every beginning is the end of its recording."""
+        generation = subject.generation
+        total = generation.context_frames + generation.block_frames
+        known = [each for each in subject.beginnings if each.start + total <= each.recording.num_frames]
+        if not known:
+            raise ValueError(f"no recording goes on for {total} frames from where a clip begins; record longer ones")
         actions = [each.recording.actions[:, each.start : each.start + total].float() for each in known]
-        context = [each.context(generation.context_frames) for each in known]
         request = SampleRequest(
-            prompts=[each.recording.caption for each in known],
+            prompts=[generation.prompt_of(each) for each in known],
             num_frames=total,
             seed=generation.seed,
             num_players=actions[0].shape[0],
             actions=torch.stack(actions),
-            context=as_pixels(torch.stack(context)),
+            context=as_pixels(torch.stack([each.context(generation.context_frames) for each in known])),
         )
-        made = as_bytes(sampler.sample(request, None)[:, 0, -size:]).cpu()
-        real = torch.stack([self._real(subject, each)[-size:] for each in known])
-        return float(psnr_db(real, made).mean())
-
-    def _first_blocks(self, subject: Subject) -> list[Beginning]:
-        """The beginnings after which the recording goes on for a block."""
-        total = subject.generation.context_frames + subject.generation.block_frames
-        return [each for each in subject.beginnings if each.start + total <= each.recording.num_frames]
-
-    def _real(self, subject: Subject, beginning: Beginning) -> UInt8[Tensor, "t 3 h w"]:
-        """Context and the block that really came, as the first player saw them."""
-        total = subject.generation.context_frames + subject.generation.block_frames
-        return beginning.recording.video[0, beginning.start : beginning.start + total]
+        return FirstBlock(
+            request, torch.stack([each.recording.video[0, each.start : each.start + total] for each in known])
+        )

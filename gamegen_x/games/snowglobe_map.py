@@ -21,11 +21,9 @@ class SnowglobeMap:
     """A state drawer (see `gamegen_x.data.state`) for the overhead camera, from poses and the planet's number.
 
     Channels: players, by video frame and seat; terrain classes at `fineness` x `fineness` points of each cell; kinds
-    of landmark; kinds of thing; the classes of the sky, alike everywhere. Ground and things are those of the last video
-    frame of a latent frame; of the sky it is told how many of the video frames have which class.
+    of landmark; kinds of thing; with `tells_sky` the classes of the sky, alike everywhere. Ground and things are those
+    of the last video frame of a latent frame; of the sky it is told how many of the video frames have which class.
     """
-
-    facts = ("pose", "planet", "thing_kind", "thing_place", *FACTS)
 
     def __init__(
         self,
@@ -35,6 +33,7 @@ class SnowglobeMap:
         num_landmarks: int,
         nside: int,
         view_angle: float,
+        tells_sky: bool = False,  # weights of before do not say, and are not told
     ) -> None:
         self.num_slots = num_slots
         self.frames_per_latent = frames_per_latent
@@ -42,12 +41,14 @@ class SnowglobeMap:
         self.num_landmarks = num_landmarks
         self.nside = nside
         self.view_angle = view_angle
+        self.tells_sky = tells_sky
+        self.facts = ("pose", "planet", "thing_kind", "thing_place", *(FACTS if tells_sky else ()))
         self.parts = {
             "players": frames_per_latent * num_slots,
             "terrain": len(TERRAINS) * fineness**2,
             "landmarks": len(LANDMARKS),
             "things": len(Kind) - 1,
-            "sky": sum(len(classes) for classes in FACTS.values()),
+            "sky": sum(len(classes) for classes in FACTS.values()) if tells_sky else 0,
         }
         self.num_channels = sum(self.parts.values())
         self._planets: dict[int, Planet] = {}
@@ -85,10 +86,11 @@ class SnowglobeMap:
         seen = seen.reshape(*local.shape[:3], 2)
         is_drawn = (local[..., 2] > 0) & (np.abs(seen) < 2 * max(size)).all(axis=-1)
         players = draw_places(seen, is_drawn, self.frames_per_latent, self.num_slots, size)
-        sky = np.broadcast_to(
-            self._sky(facts)[:, :, None, None], (*players.shape[:2], self.parts["sky"], *players.shape[-2:])
-        )
-        return np.concatenate([players, np.array(ground, np.float32), sky], axis=2)
+        drawn = [players, np.array(ground, np.float32)]
+        if self.tells_sky:
+            sky = self._sky(facts)[:, :, None, None]
+            drawn.append(np.broadcast_to(sky, (*players.shape[:2], *sky.shape[1:2], *players.shape[-2:])))
+        return np.concatenate(drawn, axis=2)
 
     def _sky(self, facts: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
         """Shares of the classes of each fact, `[t c]`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -101,13 +102,7 @@ class GameGenX(nn.Module):
         expected: Expectation | None = None,  # players folded into the batch; None: what `expect` says
     ) -> Float[Tensor, "b p t c h w"]:
         num_players = latents.shape[1]
-
-        def each_player(value: Tensor) -> Tensor:
-            return repeat(value, "b ... -> (b p) ...", p=num_players)
-
-        def fold(value: Tensor) -> Tensor:
-            return rearrange(value, "b p ... -> (b p) ...")
-
+        each_player = partial(_each_player, num_players=num_players)
         msdit, size = self.msdit, latents.shape[-2:]
         metadata = VideoMetadata(
             height=latents.new_full((latents.shape[0] * num_players,), size[0] * msdit.spatial_factor),
@@ -115,12 +110,12 @@ class GameGenX(nn.Module):
             num_frames=each_player(conditions.num_frames),
             fps=each_player(conditions.fps),
         )
-        tokens = msdit.embed(fold(latents))
+        tokens = msdit.embed(_fold(latents))
         if conditions.state is not None:
             has_state = None if conditions.has_state is None else each_player(conditions.has_state)
-            tokens = msdit.told(tokens, fold(conditions.state), has_state)
+            tokens = msdit.told(tokens, _fold(conditions.state), has_state)
         company = self._company(conditions, latents.shape[2], tokens.shape[2])
-        condition = msdit.condition(fold(time), metadata)
+        condition = msdit.condition(_fold(time), metadata)
         modulation = msdit.modulation(condition)
         residuals: list[Tensor] = []
         if self.instructnet is not None and is_steered:
@@ -128,25 +123,25 @@ class GameGenX(nn.Module):
             past = PastFrames() if past is None else past
             given = expected
             expected = past.expect_once(
-                fold(latents), lambda before: self._expect(before, conditions) if given is None else given
+                _fold(latents), lambda before: self._expect(before, conditions) if given is None else given
             )
             residuals = self.instructnet(
                 tokens,
                 modulation,
                 expected,
-                fold(conditions.actions),
-                fold(conditions.has_actions),
+                _fold(conditions.actions),
+                _fold(conditions.has_actions),
                 each_player(conditions.instruction),
                 each_player(conditions.instruction_mask),
                 each_player(conditions.is_instructed),
-                None if prompt is None else fold(prompt),
+                None if prompt is None else _fold(prompt),
                 each_player(conditions.has_prompt),
                 past,
                 company,
             )
         velocity = msdit.predict(
-            fold(latents),
-            fold(time),
+            _fold(latents),
+            _fold(time),
             tokens,
             condition,
             modulation,
@@ -161,24 +156,20 @@ class GameGenX(nn.Module):
 
     def expect(self, shown: Float[Tensor, "b p t c h w"], conditions: Conditions) -> Expectation | None:
         """What the keys lead to from each frame before, players folded into the batch; None: nothing is expected."""
-        return self._expect(PastFrames().frame_before(shown.flatten(0, 1)), conditions)
+        return self._expect(PastFrames().frame_before(_fold(shown)), conditions)
 
     def _expect(self, frame_before: Float[Tensor, "bp t c h w"], conditions: Conditions) -> Expectation | None:
         if self.instructnet is None:
             return None
-        num_players = conditions.has_actions.shape[1]
-
-        def each_player(value: Tensor) -> Tensor:
-            return repeat(value, "b ... -> (b p) ...", p=num_players)
-
+        each_player = partial(_each_player, num_players=conditions.has_actions.shape[1])
         return self.instructnet.expect(
             frame_before,
-            conditions.actions.flatten(0, 1),
-            conditions.has_actions.flatten(0, 1),
+            _fold(conditions.actions),
+            _fold(conditions.has_actions),
             each_player(conditions.instruction),
             each_player(conditions.instruction_mask),
             each_player(conditions.is_instructed),
-            None if conditions.state is None else conditions.state.flatten(0, 1),
+            None if conditions.state is None else _fold(conditions.state),
             None if conditions.has_state is None else each_player(conditions.has_state),
         )
 
@@ -199,3 +190,13 @@ class GameGenX(nn.Module):
         if is_player is None:
             is_player = torch.ones(num_clips, num_players, dtype=torch.bool, device=conditions.has_actions.device)
         return Company.of(is_player, conditions.near, conditions.seats, num_frames, num_tokens)
+
+
+def _fold(value: Tensor) -> Tensor:
+    """Players folded into the batch."""
+    return rearrange(value, "b p ... -> (b p) ...")
+
+
+def _each_player(value: Tensor, num_players: int) -> Tensor:
+    """A clip's value for each of its players, folded into the batch."""
+    return repeat(value, "b ... -> (b p) ...", p=num_players)

@@ -184,7 +184,7 @@ class Decoder(nn.Module):
     ) -> None:
         super().__init__()
         stages = _stages(stages, num_groups)
-        self.factor = _product(stages)
+        self.factor, self.latent_channels = _product(stages), latent_channels
         deepest = stages[-1]
         self.into = CausalConv(latent_channels, deepest.channels, 3, latent_kernel)
         self.blocks = nn.ModuleList(_blocks(stage.decoder_blocks, stage, num_groups) for stage in reversed(stages))
@@ -302,10 +302,11 @@ class VideoVAE(nn.Module):
 
     def with_decoder(self, decoder: Decoder) -> VideoVAE:
         """The same autoencoder with another decoder for its latents. Raises ValueError where sizes differ."""
-        if decoder.factor != self.decoder.factor:
+        theirs, ours = ((one.factor, one.latent_channels) for one in (decoder, self.decoder))
+        if theirs != ours:
             raise ValueError(
-                f"the small decoder grows latents by {decoder.factor} in time, height and width, the vae's own by "
-                f"{self.decoder.factor}; choose stages of small_decoder whose factors multiply to the same"
+                f"the small decoder grows latents of {theirs[1]} channels by {theirs[0]} (time, height, width), the "
+                f"vae's own those of {ours[1]} by {ours[0]}; choose stages of small_decoder with the same product"
             )
         other = copy.copy(self)
         other._modules = {**self._modules, "decoder": decoder}

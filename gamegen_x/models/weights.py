@@ -88,7 +88,7 @@ def fill(network: nn.Module, path: Path, may_lack: Collection[str] = ()) -> None
     """Loads a safetensors file into a network. Raises ValueError that names the first tensors that do not fit.
 
     Parts that the file `may_lack` (by a name anywhere in a tensor's) stay as they are: they are new, and start so that
-    they change nothing. Where the file has such a part for fewer inputs, the others start at zero.
+    they change nothing. Where the file has an embedding of the state for fewer channels, the others start at zero.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}; a weights folder holds one .safetensors file for each network")
@@ -98,7 +98,7 @@ def fill(network: nn.Module, path: Path, may_lack: Collection[str] = ()) -> None
         raise ValueError(f"{path} is not a safetensors file (pickles are never read): {mistake}") from None
     expected = network.state_dict()
     for key in expected.keys() & tensors.keys():
-        if set(may_lack) & set(key.split(".")):
+        if may_lack and "embed_state" in key.split("."):
             tensors[key] = _widened(tensors[key], expected[key])
     lacking = {key for key in expected.keys() - tensors.keys() if set(may_lack) & set(key.split("."))}
     wrong = [f"{key} is missing" for key in expected.keys() - tensors.keys() - lacking]

@@ -10,22 +10,22 @@ import torch
 from torch import Tensor, nn
 
 from gamegen_x.models.gamegen import GameGenX
+from gamegen_x.models.layers.rows import FEWEST_ROWS
 from gamegen_x.models.vae import VideoVAE
 
 Network = TypeVar("Network", bound=nn.Module)
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
-ROW_UNIT = 8  # rows; products of fewer or of odd numbers of rows may be summed in another order
 
 
 class RowwiseLinear(nn.Linear):
-    """A linear layer that gives a row the same bits whatever other rows come with it: rows are filled up to a unit.
+    """A linear layer that gives a row the same bits whatever other rows come with it: they are filled up to a unit.
 
     Without it a product of 2 rows differs in the last bit from the same rows among 16, on CPUs in float32.
     """
 
     def forward(self, features: Tensor) -> Tensor:
         rows = features.flatten(0, -2)
-        missing = -len(rows) % ROW_UNIT
+        missing = -len(rows) % FEWEST_ROWS
         if missing == 0:
             return super().forward(features)
         made = super().forward(nn.functional.pad(rows, (0, 0, 0, missing)))[: len(rows)]

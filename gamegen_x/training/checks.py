@@ -82,7 +82,9 @@ def check_foreign_files(cfg: DictConfig) -> None:
 
 def check_weights(folder: Path, cfg: DictConfig) -> None:
     """The networks of a weights folder must be those that this run builds."""
-    networks = read_config(folder)["networks"]
+    described = read_config(folder)
+    networks = described["networks"]
+    more = is_told_more(described.get("drawn_state"), to_dict(cfg.data).get("state"))
     missing = [name for name in NEEDED[cfg.stage] if name not in networks]
     if missing:
         raise ValueError(
@@ -92,9 +94,10 @@ def check_weights(folder: Path, cfg: DictConfig) -> None:
     for name in NETWORKS:
         if name in networks and name in cfg.task:
             mine = to_dict(cfg[name])
-            theirs = networks[name] | {
-                added: mine.get(added) for added in ADDED if _may_add(networks[name], mine, added)
+            new = {
+                added for added in ADDED if networks[name].get(added) is None or (added == "state_channels" and more)
             }
+            theirs = networks[name] | {added: mine.get(added) for added in new}
             differing = differences(theirs, mine)
             if differing:
                 shown = "; ".join(differing[:3])
@@ -105,10 +108,12 @@ def check_weights(folder: Path, cfg: DictConfig) -> None:
             check_files(folder, [name])
 
 
-def _may_add(theirs: Mapping[str, Any], mine: Mapping[str, Any], name: str) -> bool:
-    """Whether weights can be trained on with what this run gives a network by the argument `name`."""
-    had, has = theirs.get(name), mine.get(name)
-    return had is None or (name == "state_channels" and isinstance(has, int) and int(had) < has)
+def is_told_more(before: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> bool:
+    """Whether this run draws what weights were told, and more after it: no setting of their drawer has changed."""
+    if before is None or now is None:
+        return False
+    had, has = before["drawer"], now["drawer"]
+    return not differences(had, {name: has.get(name) for name in had})
 
 
 def differences(theirs: Any, mine: Any, place: str = "") -> list[str]:

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 RUN_CONFIG = "config.yaml"  # in the folder of every run
 RUN_FACTS = "facts.json"  # what only the data could tell
 ZERO_TAG = "checkpoint"  # the folder that Lightning tells DeepSpeed to write
-
-
 # Networks of the folder a run started from that its stage neither changes nor makes useless: they are kept beside.
 KEPT = {
     "vae": (),
@@ -57,7 +55,8 @@ def describe(cfg: DictConfig, task: Task, facts: Mapping[str, Any], made_by: Map
         "made_by": {**made_by, "commit": _commit()},
     }
     if cfg.stage == "decoder":  # only adds to what was there
-        return {**before, **{name: described[name] for name in ("networks", "made_by")}}
+        made = {**before["made_by"], "small_decoder": described["made_by"]}
+        return {**before, "networks": described["networks"], "made_by": made}
     return described
 
 
@@ -68,16 +67,19 @@ def write_weights(task: Task, folder: Path, config: Mapping[str, Any], dtype: st
     """
     import torch
 
-    from gamegen_x.models.weights import save_networks
+    from gamegen_x.models.weights import load_network, save_networks
 
     networks = task.networks()
-    for name in config["networks"].keys() - networks.keys():
+    kept = config["networks"].keys() - networks.keys()
+    assert before is not None or not kept
+    for name in kept:
         with atomic_file(folder / f"{name}.safetensors") as path:
             shutil.copyfile(Path(str(before)) / f"{name}.safetensors", path)
     save_networks(folder, networks, config, getattr(torch, dtype))
+    everything = networks | {name: load_network(folder, name) for name in kept}
     with atomic_file(folder / "README.md") as path:
         path.write_text(
-            _card(config, {name: sum(p.numel() for p in net.parameters()) for name, net in networks.items()})
+            _card(config, {name: sum(p.numel() for p in net.parameters()) for name, net in everything.items()})
         )
 
 

@@ -151,5 +151,5 @@ def test_a_small_decoder_reads_the_latents_of_the_whole_and_streams_them():
 
 
 def test_a_small_decoder_that_grows_by_another_factor_is_refused():
-    with pytest.raises(ValueError, match=r"grows latents by \(2, 8, 8\).*by \(4, 8, 8\)"):
+    with pytest.raises(ValueError, match=r"of 4 channels by \(2, 8, 8\).*of 4 by \(4, 8, 8\)"):
         small_vae().with_decoder(small_decoder(factor=[1, 2, 2]))

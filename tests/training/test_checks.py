@@ -2,10 +2,11 @@ import json
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 from safetensors.torch import save_file
 
-from gamegen_x.config import to_dict
-from gamegen_x.training.checks import check_run, differences
+from gamegen_x.config import CONFIGS, to_dict
+from gamegen_x.training.checks import check_run, check_weights, differences
 from tests.training.small_run import configure
 
 
@@ -103,3 +104,18 @@ def test_differences_name_the_place():
     theirs = {"a": 1, "stages": [{"x": 1}, {"x": 2}], "gone": 1}
     mine = {"a": 1, "stages": [{"x": 1}, {"x": 3}]}
     assert differences(theirs, mine) == ["gone is 1, None", "stages[1].x is 2, 3"]
+
+
+def test_only_who_is_told_more_of_the_same_can_stand_on_weights_that_were_told_less(tmp_path):
+    told = ["experiment=snowglobe_duo_instruct"]
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        less = compose("train", [*told, "~data.state.drawer.tells_sky", "state.channels=66"])
+        more = compose("train", told)
+        other = compose("train", [*told, "data.state.drawer.fineness=4"])
+    folder = weights_folder(tmp_path, less, names=("vae", "text_encoder", "msdit", "instructnet"))
+    description = json.loads((folder / "config.json").read_text())
+    drawn = to_dict(less.data)["state"]
+    (folder / "config.json").write_text(json.dumps({**description, "drawn_state": drawn}))
+    check_weights(folder, more)
+    with pytest.raises(ValueError, match=r"another preset: state_channels is 66, 76"):
+        check_weights(folder, other)
