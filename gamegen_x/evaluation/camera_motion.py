@@ -25,12 +25,14 @@ class DirectionCosine:
     def __init__(
         self,
         *,
-        directions: Mapping[str, Sequence[float]],
+        directions: Mapping[str, Sequence[float] | None],  # right and down, by command; None: that one has none
         camera_motion: CameraMotion,
         max_real_blocks: int,
         num_clips: int,
     ) -> None:
-        self.directions = {name: np.asarray(direction, np.float64) for name, direction in directions.items()}
+        self.directions = {
+            name: np.asarray(direction, np.float64) for name, direction in directions.items() if direction is not None
+        }
         self.camera_motion = camera_motion
         self.max_real_blocks = max_real_blocks
         self.num_clips = num_clips
