@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from gamegen_x.sampling.clip_sampler import SampleRequest
     from gamegen_x.sampling.networks import Networks
+    from gamegen_x.world.facts import Facts
 
 DEFAULT_FRAMES = 102
 
@@ -155,9 +156,7 @@ def with_truth(cfg: DictConfig, request: SampleRequest, networks: Networks) -> S
     return replace(request, state=state[None].to(torch.float32), near=None if near is None else near[None])
 
 
-def true_facts(
-    cfg: DictConfig, action_space: ActionSpace, held: npt.NDArray[np.uint8]
-) -> Mapping[str, npt.NDArray[Any]] | None:
+def true_facts(cfg: DictConfig, action_space: ActionSpace, held: npt.NDArray[np.uint8]) -> Facts | None:
     """Facts `[t ...]` of a new world under these keys `[t p k]`, or of a recorded one that goes on; None: unknown."""
     from gamegen_x.config import build
     from gamegen_x.schema.trace import Trace

@@ -9,7 +9,6 @@ stopped when it is started again.
 from __future__ import annotations
 
 import json
-import math
 import os
 import shlex
 import subprocess
@@ -153,12 +152,15 @@ def collect(results: Mapping[str, str], seconds: Mapping[str, float]) -> dict[st
 
 
 def in_words(result: Mapping[str, Any]) -> str:
-    """The figures that people ask for first."""
-    keys, chance, ceiling = (result.get(name, math.nan) for name in ("sr_c", "sr_c_chance", "ceiling_accuracy"))
-    return (
-        f"it obeys {keys:.0%} of the keys ({chance:.0%} by chance, {ceiling:.0%} can be read off real video); "
-        f"its pictures keep {result.get('vae_psnr_db', math.nan):.1f} dB"
-    )
+    """The figures that people ask for first; nothing is said of those that were not measured."""
+    clauses = []
+    if "sr_c" in result:
+        beside = {"sr_c_chance": "by chance", "ceiling_accuracy": "can be read off real video"}
+        known = [f"{result[name]:.0%} {words}" for name, words in beside.items() if name in result]
+        clauses.append(f"it obeys {result['sr_c']:.0%} of the keys" + (f" ({', '.join(known)})" if known else ""))
+    if "vae_psnr_db" in result:
+        clauses.append(f"its pictures keep {result['vae_psnr_db']:.1f} dB")
+    return "; ".join(clauses)
 
 
 def missed_gates(gates: Mapping[str, Mapping[str, Any]], result: Mapping[str, Any]) -> list[str]:

@@ -113,3 +113,10 @@ def test_the_result_is_told_in_words():
     said = in_words({"sr_c": 0.691, "sr_c_chance": 0.2, "ceiling_accuracy": 0.984, "vae_psnr_db": 28.46})
     assert "69% of the keys (20% by chance, 98%" in said
     assert "28.5 dB" in said
+
+
+def test_nothing_is_said_of_a_figure_that_was_not_measured():
+    assert in_words({"vae_psnr_db": 28.46}) == "its pictures keep 28.5 dB"
+    assert in_words({"sr_c": 0.691, "sr_c_chance": 0.2}) == "it obeys 69% of the keys (20% by chance)"
+    assert in_words({"sr_c": 0.691}) == "it obeys 69% of the keys"
+    assert in_words({}) == ""

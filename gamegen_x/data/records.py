@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
-import numpy.typing as npt
 from jaxtyping import UInt8
 
 from gamegen_x.schema.action_space import ActionSpace
 from gamegen_x.schema.caption import Instruction
+from gamegen_x.world.facts import Facts
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class RecordSource(Protocol):
 
     def actions(self, index: int) -> UInt8[np.ndarray, "t p k"]: ...
 
-    def state(self, index: int) -> Mapping[str, npt.NDArray[Any]]:
+    def state(self, index: int) -> Facts:
         """The game's truth by frame; empty where nobody recorded it."""
         ...
 

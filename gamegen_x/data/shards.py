@@ -24,6 +24,7 @@ from gamegen_x.schema.action_space import ActionSpace
 from gamegen_x.schema.caption import Instruction
 from gamegen_x.schema.files import atomic_file
 from gamegen_x.schema.shard_record import ShardRecord
+from gamegen_x.world.facts import Facts
 
 FORMAT = 1
 PICKLES = ("pkl", "pickle", "pyd", "pth", "pt", "ckpt", "joblib")
@@ -189,7 +190,7 @@ class ShardFolder:
     def actions(self, index: int) -> UInt8[np.ndarray, "t p k"]:
         return self._actions.array(self.headers[index].key)
 
-    def state(self, index: int) -> Mapping[str, npt.NDArray[Any]]:
+    def state(self, index: int) -> Facts:
         _, sample = self._samples[index]
         if "state.npz" not in sample.members:
             return {}

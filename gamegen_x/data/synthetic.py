@@ -15,6 +15,7 @@ from gamegen_x.data.order import Draws, mix
 from gamegen_x.data.records import Part, RecordHeader
 from gamegen_x.schema.action_space import ActionSpace
 from gamegen_x.schema.caption import Caption, Instruction
+from gamegen_x.world.facts import Facts
 
 COLOURS = {"red": (220, 60, 50), "blue": (60, 90, 230), "yellow": (230, 200, 50), "white": (240, 240, 240)}
 SKIES = {"day": (120, 180, 120), "night": (20, 25, 60)}
@@ -126,7 +127,7 @@ class SyntheticClips:
                 frame += length
         return keys
 
-    def state(self, index: int) -> Mapping[str, npt.NDArray[Any]]:
+    def state(self, index: int) -> Facts:
         """`screen_xy` `[t p p 2]` in pixels, and `visible` `[t p p]`."""
         places = self._places(index)
         seen = np.stack([self._in_view(places, player) for player in range(self.num_players)], axis=1)

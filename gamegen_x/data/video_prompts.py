@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -14,6 +13,7 @@ from jaxtyping import Float, UInt8
 
 from gamegen_x.data.frame_cache import FrameReader, Frames
 from gamegen_x.data.records import RecordSource
+from gamegen_x.world.facts import Facts
 
 KINDS = ("edges", "flow", "pose")
 POSE_COLOURS = (
@@ -90,7 +90,7 @@ def draw_prompt(
     """One video prompt for frames start to stop of a view; None if this record cannot have it."""
     if kind != "pose":
         return {"edges": edges, "flow": optical_flow}[kind](reader.frames(index, view, start, stop), style)
-    state: Mapping[str, npt.NDArray[Any]] = source.state(index)
+    state: Facts = source.state(index)
     if not {"screen_xy", "visible"} <= state.keys():
         return None
     size = reader.frames(index, view, start, start + 1).shape[1:3]

@@ -19,6 +19,7 @@ from gamegen_x.games.dynamics import RulesDynamics, RulesWorld
 from gamegen_x.games.snowglobe_signs import SnowglobeSigns
 from gamegen_x.sampling.video_file import read_video
 from gamegen_x.schema.trace import Trace
+from gamegen_x.world.facts import Facts
 
 
 @dataclass(frozen=True)
@@ -28,19 +29,21 @@ class LiveSession:
     actions: UInt8[Tensor, "p t k"]
     video: UInt8[Tensor, "p t 3 h w"]
     truth: UInt8[Tensor, "p t 3 h w"]  # the game's own pictures of the same frames
-    facts: dict[str, Any]  # t ...
+    facts: Facts  # t ...
     world: RulesWorld  # of the first frame
 
     @classmethod
     def of_traces(cls, shown: Trace, true: Trace, later: int, dynamics: RulesDynamics) -> LiveSession:
-        """Two replays of one session: what players saw, and the game's own pictures, `later` frames of them before."""
-        facts = dict(shown.state)
+        """Two replays of one session: what players saw, and the game's own pictures.
+
+        `later`: frames by which the second begins before the first.
+        """
         return cls(
             actions=rearrange(torch.from_numpy(shown.actions), "t p k -> p t k"),
             video=_views(shown),
             truth=_views(true)[:, later : later + shown.num_frames],
-            facts=facts,
-            world=dynamics.start({name: values[0] for name, values in facts.items()}),
+            facts=shown.state,
+            world=dynamics.start({name: values[0] for name, values in shown.state.items()}),
         )
 
 
@@ -94,9 +97,10 @@ def _views(trace: Trace) -> UInt8[Tensor, "p t 3 h w"]:
 
 
 def _shares(is_right: Bool[Tensor, "p n"], is_judged: Bool[Tensor, "p n"]) -> list[float | None]:
+    """Of each player, rounded as `_share` does."""
     return [_share(right[judged]) for right, judged in zip(is_right, is_judged, strict=True)]
 
 
 def _share(is_right: Bool[Tensor, " n"]) -> float | None:
-    """None where there is nothing to judge."""
+    """Rounded to five places; None where there is nothing to judge."""
     return round(share(is_right), 5) if len(is_right) else None

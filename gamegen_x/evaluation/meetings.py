@@ -21,7 +21,7 @@ from gamegen_x.games.snowglobe_signs import SnowglobeSigns
 from gamegen_x.sampling.stream import Stream
 from gamegen_x.sampling.stream_sampler import StreamSampler
 from gamegen_x.sampling.truth import Told, Truth
-from gamegen_x.world.facts import Facts
+from gamegen_x.world.facts import Facts, stacked
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class Meetings:
             script=script,
             commands=numbers,
             actions=actions.float(),
-            facts={name: np.stack([each[name] for each in facts]) for name in facts[0]},
+            facts=stacked(facts),
             video=rearrange(torch.from_numpy(np.stack(views)), "t p h w c -> p t c h w").contiguous(),
             begun=begun,
             context_frames=context_frames,

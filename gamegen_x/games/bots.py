@@ -16,9 +16,8 @@ import numpy.typing as npt
 from gamegen_x.games.door import Keys
 from gamegen_x.games.snowglobe_rules import Kind
 from gamegen_x.schema.action_space import NO_KEY, ActionSpace
+from gamegen_x.world.facts import Facts
 from gamegen_x.world.sphere import Cells, angle_between
-
-Facts = Mapping[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)

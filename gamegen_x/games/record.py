@@ -24,7 +24,6 @@ from typing import Any
 
 import av
 import numpy as np
-import numpy.typing as npt
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -34,6 +33,7 @@ from gamegen_x.games.bots import Mix
 from gamegen_x.games.door import Frame, Game
 from gamegen_x.schema.files import atomic_file, sync_folder
 from gamegen_x.schema.trace import TextEvent, Trace
+from gamegen_x.world.facts import Facts, stacked
 
 SETTINGS_FILE = "recording.json"
 SETTINGS = ("game", "bots", "num_frames", "split", "seed", "text_events", "video")  # what decides what a trace holds
@@ -103,7 +103,7 @@ def record_episode(game: Game, bots: Mix, episode: Episode) -> Trace:
         players = bots.players(game.keys, rngs[:-1])
         names = [name for name, _ in players]
         actions = np.zeros((num_frames, game.num_players, game.num_keys), np.uint8)
-        states: list[dict[str, npt.NDArray[Any]]] = []
+        states: list[Facts] = []
         said: list[TextEvent] = []
         moments = set(_text_moments(rngs[-1], game.fps, num_frames, settings["text_events"]))
         game.reset(seed=episode.seed, options={"split": settings["split"]})
@@ -135,7 +135,7 @@ def record_episode(game: Game, bots: Mix, episode: Episode) -> Trace:
             action_space=game.keys,
             players=tuple(_player_id(episode.player_key, name, seat) for seat, name in enumerate(names)),
             actions=actions,
-            state={name: np.stack([state[name] for state in states]) for name in states[0]},
+            state=stacked(states),
             text_events=tuple(said),
             camera=game.camera,
             licence=game.licence,

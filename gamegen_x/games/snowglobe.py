@@ -26,6 +26,7 @@ from gamegen_x.games.snowglobe_rules import Carry, Counter, Hand, MovePests, Rol
 from gamegen_x.games.snowglobe_scene import things_to_see
 from gamegen_x.schema.action_space import ActionSpace
 from gamegen_x.world.events import Event, heard_by
+from gamegen_x.world.facts import Facts
 from gamegen_x.world.rules import Jump, Meet, Remember, Walk, Wishes
 from gamegen_x.world.snapshot import settled
 from gamegen_x.world.spawn import fair_places, places_at
@@ -179,7 +180,7 @@ class Snowglobe(Game):
         """One tick under the keys held `[p k]`, without a picture."""
         self.state = self.advanced(self.state, held)
 
-    def restore(self, facts: Mapping[str, npt.NDArray[Any]]) -> None:
+    def restore(self, facts: Facts) -> None:
         """Goes on from one frame of `facts_now`. What facts do not tell, such as a thing's flight, begins anew."""
         num_players = len(facts["pose"])
         if num_players != self.num_players:

@@ -19,11 +19,11 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 from gamegen_x.config import build, entry_point
 from gamegen_x.schema.files import atomic_file
 from gamegen_x.serve.client import Client
+from gamegen_x.serve.metrics import quantile
 from gamegen_x.serve.protocol import PROTOCOL, EventMessage, Frame, Input, decode_client
 from gamegen_x.serve.rehearsal import Harness
 
 STEPS_PER_TICK = 2  # how often a bot looks at its clock
-STALL_MS = 250.0  # without a picture: longer counts as standing still
 BACK_AFTER_S = 0.5
 DEFAULT_FPS = 24.0  # before a Welcome
 MAX_SEATS = 8
@@ -152,7 +152,7 @@ async def play(cfg: DictConfig, harness: Harness) -> dict[str, Any]:
         after = (await browser.get("/status")).json()
     mine = [room for room in after["rooms"] if room["name"] in rooms]
     return {
-        **summary([bot.report for bot in bots], seconds),
+        **summary([bot.report for bot in bots], seconds, cfg.stall_s),
         "server_memory_growth_mb": round(after["memory_mb"] - before["memory_mb"], 1),
         "server_block_ms_p99": max(room["block_ms"]["p99"] for room in mine),
         "server_late_ms_p99": max(room["late_ms"]["p99"] for room in mine),
@@ -160,12 +160,12 @@ async def play(cfg: DictConfig, harness: Harness) -> dict[str, Any]:
     }
 
 
-def summary(reports: Sequence[BotReport], seconds: float) -> dict[str, Any]:
-    """The figures of a load test; rates are a bot's."""
+def summary(reports: Sequence[BotReport], seconds: float, stall_s: float) -> dict[str, Any]:
+    """The figures of a load test; rates are a bot's. A gap of more than `stall_s` between pictures is a stall."""
     rates = [report.pictures / seconds for report in reports]
     gaps = [gap for report in reports for gap in report.gaps]
     reflected = [delay for report in reports for delay in report.reflected]
-    stalled = sum(gap for gap in gaps if gap > STALL_MS)
+    stalled = sum(gap for gap in gaps if gap > 1000 * stall_s)
     return {
         "bots": len(reports),
         "seconds": round(seconds, 1),
@@ -173,18 +173,14 @@ def summary(reports: Sequence[BotReport], seconds: float) -> dict[str, Any]:
         "frames_per_second_min": round(min(rates), 2),
         "frames_per_second_max_over_min": round(max(rates) / max(min(rates), 1e-9), 3),
         "stalled_percent": round(stalled / (10 * seconds * len(reports)), 2),
-        "key_to_frame_ms_p50": _quantile(reflected, 0.5),
-        "key_to_frame_ms_p99": _quantile(reflected, 0.99),
+        "key_to_frame_ms_p50": quantile(reflected, 0.5, digits=1) or 0.0,
+        "key_to_frame_ms_p99": quantile(reflected, 0.99, digits=1) or 0.0,
         "kilobytes_per_second": round(sum(report.bytes for report in reports) / 1000 / seconds / len(reports), 2),
         "events": sum(report.events for report in reports),
         "desyncs": sum(report.desyncs for report in reports),
         "connections": sum(report.connections for report in reports),
         "errors": sorted({error for report in reports for error in report.errors}),
     }
-
-
-def _quantile(values: Sequence[float], share: float) -> float:
-    return round(float(np.quantile(values, share)), 1) if values else 0.0
 
 
 def _now() -> float:

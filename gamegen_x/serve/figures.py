@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from gamegen_x.serve.lobby import OpenRoom
+from gamegen_x.serve.metrics import quantile
 from gamegen_x.serve.seat import Presence
 
 if TYPE_CHECKING:
@@ -88,11 +89,9 @@ def of_model(host: Host) -> dict[str, Any] | None:
     }
 
 
-def quantiles(series: Iterable[float]) -> dict[str, float]:
-    values = np.array(list(series))
-    if not len(values):
-        return {"p50": 0.0, "p99": 0.0}
-    return {"p50": round(float(np.quantile(values, 0.5)), 2), "p99": round(float(np.quantile(values, 0.99)), 2)}
+def quantiles(series: Collection[float]) -> dict[str, float]:
+    """0 where there are no values."""
+    return {name: quantile(series, share, digits=2) or 0.0 for name, share in (("p50", 0.5), ("p99", 0.99))}
 
 
 def memory_mb() -> float:
@@ -158,6 +157,6 @@ class _Collector:
         family = GaugeMetricFamily("ggx_block_milliseconds", "of the newest blocks", labels=["leg", "quantile"])
         for leg in ("draw", "block", "late"):
             values = [value for r in rooms for value in getattr(r.loop.times, leg)]
-            for quantile, value in quantiles(values).items():
-                family.add_metric([leg, quantile], value)
+            for name, value in quantiles(values).items():
+                family.add_metric([leg, name], value)
         return family

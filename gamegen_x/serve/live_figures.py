@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from gamegen_x.serve.metrics import quantile
+
 SECOND_MS = 1000.0
 
 
@@ -71,17 +73,17 @@ def of_window(seen: Seen, measured_s: float, stall_s: float) -> dict[str, Any]:
     gaps = gaps_between(moments, seen.start, stop)
     return {
         "frames_per_second_mean": round(len(moments) * SECOND_MS / (stop - seen.start), 2),
-        "frames_per_second_p5": quantile(by_second, 0.05),
+        "frames_per_second_p5": quantile(by_second, 0.05, digits=2),
         "stall_share": round(stall_share(gaps, stall_s * SECOND_MS), 5),
         "longest_gap_ms": round(max(gaps), 1),
-        "key_to_frame_ms_p50": quantile(delays, 0.5),
-        "key_to_frame_ms_p99": quantile(delays, 0.99),
+        "key_to_frame_ms_p50": quantile(delays, 0.5, digits=2),
+        "key_to_frame_ms_p99": quantile(delays, 0.99, digits=2),
         "presses": len(presses),
         "presses_not_shown": len(presses) - len(delays),
-        "frame_age_ms_p50": quantile(ages, 0.5),
-        "frame_age_ms_p99": quantile(ages, 0.99),
-        "round_trip_ms_p50": quantile(seen.round_trips, 0.5),
-        "key_delay_ticks_p50": quantile(seen.key_delays, 0.5),
+        "frame_age_ms_p50": quantile(ages, 0.5, digits=2),
+        "frame_age_ms_p99": quantile(ages, 0.99, digits=2),
+        "round_trip_ms_p50": quantile(seen.round_trips, 0.5, digits=2),
+        "key_delay_ticks_p50": quantile(seen.key_delays, 0.5, digits=2),
         "kilobytes_per_second": round(seen.num_bytes / (seen.stop - seen.start), 2),
         "desyncs": seen.desyncs,
     }
@@ -125,8 +127,3 @@ def _delay(press: Press, pictures: Iterable[Picture]) -> float | None:
         if picture.at >= press.at and press.tick <= min(picture.tick, picture.reflects):
             return picture.at - press.at
     return None
-
-
-def quantile(values: Sequence[float], share: float) -> float | None:
-    """None where there are no values."""
-    return round(float(np.quantile(values, share)), 2) if len(values) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,7 +17,7 @@ def _series() -> deque[float]:
 
 @dataclass
 class SyncMetrics:
-    """Counts of one room. `summary` names the six; units are in the names.
+    """Counts of one room. `summary` names the six.
 
     Waits and round trips are in ticks of the driver's clock: `fps` of them are a second, however slow the world is.
     """
@@ -50,8 +51,8 @@ class SyncMetrics:
         return {
             "full_syncs_per_minute": sum(self.full_syncs.values()) / minutes,
             "desync_percent": 100 * self.num_desyncs / max(self.num_hashes, 1),
-            "action_latency_ms_p50": (_quantile(self.input_waits, 0.5) + _quantile(self.round_trips, 0.5)) * tick_ms,
-            "action_latency_ms_p95": (_quantile(self.input_waits, 0.95) + _quantile(self.round_trips, 0.95)) * tick_ms,
+            "action_latency_ms_p50": self._latency(0.5) * tick_ms,
+            "action_latency_ms_p95": self._latency(0.95) * tick_ms,
             "state_message_bytes": sum(self.message_bytes[kind] for kind in states)
             / max(sum(self.message_counts[kind] for kind in states), 1),
             "bytes_per_tick": sum(self.message_bytes.values()) / max(self.num_ticks, 1),
@@ -60,6 +61,14 @@ class SyncMetrics:
             "state_gap_variation": float(gaps.std() / gaps.mean()) if len(gaps) else 0.0,
         }
 
+    def _latency(self, share: float) -> float:
+        """Ticks from a key to its effect: the wait in the room, and the round trip."""
+        return (quantile(self.input_waits, share) or 0.0) + (quantile(self.round_trips, share) or 0.0)
 
-def _quantile(series: deque[float], share: float) -> float:
-    return float(np.quantile(np.array(series), share)) if series else 0.0
+
+def quantile(values: Collection[float], share: float, digits: int | None = None) -> float | None:
+    """Rounded where `digits` says so; None where there are no values."""
+    if not len(values):
+        return None
+    found = float(np.quantile(list(values), share))
+    return found if digits is None else round(found, digits)

@@ -35,7 +35,6 @@ from gamegen_x.serve.model_worker import (
     CloseRequest,
     Drawn,
     DrawRequest,
-    Facts,
     Past,
     Progress,
     Refusal,
@@ -45,6 +44,7 @@ from gamegen_x.serve.model_worker import (
 )
 from gamegen_x.serve.played_world import State, TruthWorld
 from gamegen_x.serve.room import Block, Room
+from gamegen_x.world.facts import Facts, stacked
 from gamegen_x.world.state import WorldState
 
 log = logging.getLogger(__name__)
@@ -319,8 +319,7 @@ class ModelViews:
         """The truth of these ticks, where the model is told it."""
         if not self.process.shape.is_told:
             return None
-        frames = [self.truth.game.facts_of(state) for state in states]
-        return {name: np.stack([frame[name] for frame in frames]) for name in frames[0]}
+        return stacked([self.truth.game.facts_of(state) for state in states])
 
     def _listen(self, state: WorldState) -> None:
         """What the world was asked for, as a sentence: the model hears the newest."""

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gamegen_x.serve.children import end_with_parent
+from gamegen_x.world.facts import Facts
 
 if TYPE_CHECKING:
     from gamegen_x.data.state import Drawing
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 MAX_SEATS = 8
 GATHER_S = 0.002  # how long the first request of a batch waits for others
 Pixels = npt.NDArray[np.uint8]
-Facts = Mapping[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)

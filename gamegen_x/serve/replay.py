@@ -29,6 +29,7 @@ from gamegen_x.schema.trace import TextEvent, Trace
 from gamegen_x.serve.played_world import TruthWorld
 from gamegen_x.serve.restore import PlayedTick, played_again
 from gamegen_x.serve.session_log import SUFFIX, Session, read_session
+from gamegen_x.world.facts import Facts, stacked
 from gamegen_x.world.snapshot import read_keyframe
 from gamegen_x.world.state import WorldState
 
@@ -91,7 +92,7 @@ def _written(
     world = world_of(session)
     game = world.game
     rows: list[npt.NDArray[np.uint8]] = []
-    facts: list[dict[str, npt.NDArray[Any]]] = []
+    facts: list[Facts] = []
     with ExitStack() as stack:
         videos = []
         for place in range(len(seats)):
@@ -118,7 +119,7 @@ def _written(
         action_space=world.keys,
         players=tuple(_player(session, seat) for seat in seats),
         actions=np.stack(rows),
-        state={name: np.stack([each[name] for each in facts]) for name in facts[0]},
+        state=stacked(facts),
         text_events=tuple(
             TextEvent(record.tick - ticks.start, seats.index(seat), text)
             for record in session.ticks

@@ -11,7 +11,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -23,8 +23,9 @@ import numpy as np
 import numpy.typing as npt
 from omegaconf import DictConfig
 
-from gamegen_x.config import build, entry_point, to_dict
+from gamegen_x.config import build, check, entry_point, to_dict
 from gamegen_x.evaluation.checks import check_recordings
+from gamegen_x.schema.action_space import NO_KEY
 from gamegen_x.schema.files import atomic_file
 from gamegen_x.schema.trace import Trace
 from gamegen_x.serve.__main__ import check_packages, check_weights
@@ -32,7 +33,7 @@ from gamegen_x.serve.live_figures import Seen, of_window
 from gamegen_x.serve.lobby import MODEL
 from gamegen_x.serve.replay import SHOWN, TRUTH, replay
 from gamegen_x.serve.session_log import SUFFIX
-from gamegen_x.serve.windows import NOTHING, Window, act, find_chromium, plan, windows
+from gamegen_x.serve.windows import Window, act, find_chromium, plan, windows
 
 if TYPE_CHECKING:
     from gamegen_x.evaluation.suite import Suite
@@ -135,7 +136,7 @@ def measured(cfg: DictConfig, both: Sequence[Window], fps: float, rng: np.random
     num_samples = int((cfg.seconds + cfg.settle_s) / SAMPLE_S)
     moments = _presses(cfg, both, fps, cfg.seconds, rng)
     moments += [(number * SAMPLE_S, ask) for number in range(1, num_samples + 1)]
-    moments += [(cfg.seconds, partial(window.hold, NOTHING)) for window in both]
+    moments += [(cfg.seconds, partial(window.hold, NO_KEY)) for window in both]
     act(moments)
     return [Seen.of_samples(found) for found in samples]
 
@@ -155,7 +156,7 @@ def film(cfg: DictConfig, both: Sequence[Window], fps: float, rng: np.random.Gen
     act([*_presses(cfg, both, fps, cfg.film_s, rng), *((i / cfg.film_fps, take) for i in range(num_frames))])
     write_gif(output / "two-windows.gif", np.stack(frames), cfg.film_fps)
     for window in both:
-        window.hold(NOTHING)
+        window.hold(NO_KEY)
 
 
 def _presses(
@@ -190,6 +191,7 @@ def examiner(cfg: DictConfig) -> tuple[Suite, dict[str, Any]]:
     composed = compose(
         "evaluate", [*cfg.judged_as, f"recordings={cfg.recordings}", f"suite.judges.folder={cfg.judges}"]
     )
+    check(composed, root="evaluate")
     return build(composed.suite), to_dict(composed.reading)
 
 
@@ -220,7 +222,9 @@ def replayed(log: Path, traces: Path, pictures: str) -> tuple[Trace, int]:
     from gamegen_x.games.record import VideoSettings
 
     folder = traces / pictures
-    told = replay(log, folder, pictures, VideoSettings(**to_dict(compose("replay", [f"output={folder}"]).video)))
+    composed = compose("replay", [f"output={folder}"])
+    check(composed, root="replay")
+    told = replay(log, folder, pictures, VideoSettings(**to_dict(composed.video)))
     return Trace.load(told["output"]), int(told["first_tick"])
 
 
@@ -241,15 +245,27 @@ def main(cfg: DictConfig) -> None:
     suite, reading = (None, {}) if cfg.judges is None else examiner(cfg)
     if suite is None:
         print("keys are not read from pixels: that needs judges=<folder> and recordings=<folder>", flush=True)
-    earlier = set((output / "sessions").glob(f"*{SUFFIX}"))
+    sessions = output / "sessions"
+    earlier = set(sessions.glob(f"*{SUFFIX}"))
     figures = {"world": cfg.world, "weights": str(cfg.weights) if cfg.world == MODEL else None, "seconds": cfg.seconds}
     figures |= played(cfg, output, chromium)
     write(figures, output)  # whatever becomes of the judging
-    [log] = set((output / "sessions").glob(f"{ROOM}-*{SUFFIX}")) - earlier
+    log = new_session(sessions, earlier)
     if suite is not None:
         figures |= judged(cfg, suite, reading, log)
     write(figures, output)
     print(json.dumps(figures), flush=True)
+
+
+def new_session(folder: Path, earlier: Collection[Path]) -> Path:
+    """The log that was not there earlier."""
+    found = sorted(set(folder.glob(f"{ROOM}-*{SUFFIX}")).difference(earlier))
+    if len(found) != 1:
+        raise ValueError(
+            f"{len(found)} new sessions of {ROOM} in {folder}, expected one: "
+            f"{', '.join(path.name for path in found) or 'the server.log beside it may say why'}"
+        )
+    return found[0]
 
 
 def write(figures: dict[str, Any], output: Path) -> None:

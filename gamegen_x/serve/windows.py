@@ -17,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from gamegen_x.schema.action_space import NO_KEY
+
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
@@ -24,7 +26,6 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 FLAGS = ("--disable-gpu", "--disable-quic", "--no-first-run")
 SIZE = (1280, 900)  # pixels of a window
 POLL_S = 0.05
-NOTHING = "_"  # the command that holds no key
 CANVAS = "document.getElementById('view').toDataURL('image/png')"
 
 
@@ -50,7 +51,7 @@ class Window:
 
     def hold(self, command: str) -> None:
         """Holds the keys of a command, e.g. `w` or `w+d`, and no others."""
-        wanted = set() if command == NOTHING else set(command.split("+"))
+        wanted = set() if command == NO_KEY else set(command.split("+"))
         for key in sorted(self._held - wanted):
             self.page.keyboard.up(self._code(key))
         for key in sorted(wanted - self._held):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -31,4 +31,9 @@ def stepped(world: World, actions: npt.NDArray[np.uint8]) -> tuple[World, Facts]
     for held in actions:
         world = world.after(held)
         frames.append(world.facts())
-    return world, {name: np.stack([frame[name] for frame in frames]) for name in frames[0]}
+    return world, stacked(frames)
+
+
+def stacked(frames: Sequence[Facts]) -> dict[str, npt.NDArray[Any]]:
+    """Facts of single frames, at least one, as facts of many `[t ...]`."""
+    return {name: np.stack([frame[name] for frame in frames]) for name in frames[0]}

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import asdict
 from pathlib import Path
 
 import msgspec
@@ -18,6 +19,7 @@ from gamegen_x.serve.pebbles import Pebbles
 from gamegen_x.serve.played_world import TruthWorld
 from gamegen_x.serve.protocol import (
     CLIENT_MESSAGES,
+    MAX_INPUT_COPIES,
     PROTOCOL,
     SERVER_MESSAGES,
     Ack,
@@ -71,6 +73,11 @@ def some(message):
     return {name: value for name, value in as_json(message).items() if name not in ("blob", "payload")}
 
 
+def camel_case(name):
+    first, *others = name.split("_")
+    return first + "".join(word.capitalize() for word in others)
+
+
 def played(world, held_by_chance):
     codec, states, base = StateCodec.of_state(world.start()), [], None
     state, rng = world.start(), np.random.default_rng(1)
@@ -113,7 +120,8 @@ def fixtures(tmp_path):
             {"type": type(each).__name__.removesuffix("Message"), "packed": encode(each).hex(), "some": some(each)}
             for each in ANSWERED
         ],
-        "key_delay": [rules.delay_every, rules.free_jitter, rules.max_delay],
+        "client_rules": {camel_case(name): value for name, value in asdict(rules).items()}
+        | {"maxCopies": MAX_INPUT_COPIES},
         "worlds": [played(snowglobe, keys(7)), played(Pebbles(2, seed=3), keys(6))],
     }
     path = tmp_path / "fixtures.json"

@@ -18,6 +18,7 @@ def test_bots_play_and_tell_what_they_saw(server):
         "world": None,
         "rooms": "bots",
         "hold_s": 0.2,
+        "stall_s": 0.5,
         "seed": 1,
     }
     found = asyncio.run(play(type(cfg)(wish), build(cfg.room)))
@@ -30,9 +31,10 @@ def test_bots_play_and_tell_what_they_saw(server):
 
 def test_figures_of_bots_are_those_of_one_bot():
     fast, slow = BotReport(pictures=240, gaps=[40.0] * 9), BotReport(pictures=120, gaps=[40.0, 1000.0])
-    found = summary([fast, slow], seconds=10.0)
+    found = summary([fast, slow], seconds=10.0, stall_s=0.5)
     assert (found["frames_per_second_mean"], found["frames_per_second_max_over_min"]) == (18.0, 2.0)
     assert found["stalled_percent"] == 5.0
+    assert summary([fast, slow], seconds=10.0, stall_s=1.0)["stalled_percent"] == 0
 
 
 def test_a_port_that_is_taken_is_named_with_the_next_one():

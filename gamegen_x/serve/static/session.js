@@ -6,7 +6,7 @@ import { TickEstimate } from "./clock.js";
 import { StateCodec, hashOf } from "./state.js";
 import { PROTOCOL, bytesOfKeys, decode, encode } from "./wire.js";
 
-export const RULES = { helloEvery: 500, firstPingEvery: 100, pingEvery: 500, resyncEvery: 250, textEvery: 500, silence: 4000, delayEvery: 1000, freeJitter: 0.25, maxDelay: 6, stateRing: 128, maxCopies: 16 };
+export const RULES = { helloEvery: 500, firstPingEvery: 100, pingEvery: 500, resyncEvery: 250, textEvery: 500, silence: 3000, delayEvery: 1000, freeJitter: 0.25, maxDelay: 6, stateRing: 128, maxCopies: 16 };
 export const CLOSING = new Set(["too_much_malformed", "too_large", "unknown_protocol", "hello_timeout", "unauthorized", "unknown_room", "room_full", "resume_refused", "replaced", "flooding", "overloaded", "going_away", "internal"]);
 
 export class Session {
