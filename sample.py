@@ -166,8 +166,9 @@ def true_facts(cfg: DictConfig, action_space: ActionSpace, held: npt.NDArray[np.
         print(f"these weights are told nothing: {cfg.game['_target_']} knows other keys than {list(action_space.keys)}")
         return None
     dynamics = build(cfg.dynamics)
+    said = {cfg.instruction_frame: cfg.instruction} if cfg.instruction else {}
     if not cfg.continue_video:
-        return stepped(dynamics.fresh(cfg.seed, "val"), held)[1]
+        return stepped(dynamics.fresh(cfg.seed, "val"), held, said)[1]
     folders = {Path(path).parent for path in cfg.continue_video.split("|")}
     folder = folders.pop()
     seats = [Path(path).name for path in cfg.continue_video.split("|")]
@@ -179,7 +180,8 @@ def true_facts(cfg: DictConfig, action_space: ActionSpace, held: npt.NDArray[np.
         return None
     past = {name: values[: cfg.num_context_frames] for name, values in Trace.load(folder).state.items()}
     world = dynamics.start({name: values[-1] for name, values in past.items()})
-    _, coming = stepped(world, held[len(past["pose"]) :])
+    num_past = len(past["pose"])
+    _, coming = stepped(world, held[num_past:], {max(0, frame - num_past): text for frame, text in said.items()})
     return {name: np.concatenate([past[name], values]) for name, values in coming.items()}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -117,7 +117,7 @@ class Meetings:
         facts, views, begun = [], [], world
         for frame, held in enumerate(rearrange(actions, "p t k -> t p k").numpy()):
             if script.says and frame == script.says_at * self.block_frames:
-                world = replace(world, state=world.game.told(world.state, script.says))
+                world = world.told(script.says)
             world = world.after(held)
             facts.append(world.facts())
             views.append(np.stack(world.views()))

@@ -35,6 +35,12 @@ class RulesWorld:
     def after(self, held: Keys) -> RulesWorld:
         return replace(self, state=self.game.advanced(self.state, held))
 
+    def told(self, text: str) -> RulesWorld:
+        try:
+            return replace(self, state=self.game.told(self.state, text))
+        except ValueError:  # no words of this game: whoever draws may still follow them
+            return self
+
     def facts(self) -> Facts:
         return self.game.facts_of(self.state)
 

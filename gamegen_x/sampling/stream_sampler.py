@@ -202,9 +202,12 @@ class StreamSampler:
 
     @torch.inference_mode()
     def instruct(self, stream: Stream, instruction: str | None) -> None:
-        """From the next step on the world is asked to follow this sentence, or none."""
-        words = stream.standing.words
-        stream.standing = replace(stream.standing, words=self._instructed(words, instruction))
+        """From the next step on the world is asked to follow this sentence, or none. Its truth hears it, too."""
+        standing = stream.standing
+        truth = standing.truth
+        if truth is not None and instruction:
+            truth = truth.told(instruction)
+        stream.standing = replace(standing, words=self._instructed(standing.words, instruction), truth=truth)
 
     @torch.inference_mode()
     def join(

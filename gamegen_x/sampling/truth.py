@@ -35,6 +35,10 @@ class Truth:
     world: World
     draw: Draw
 
+    def told(self, text: str) -> Truth:
+        """The same once somebody has said a sentence, which shows from the next latent frame on."""
+        return replace(self, world=self.world.told(text))
+
     def after(self, keys: Float[Tensor, "slots f k"]) -> tuple[Truth, Told]:
         """The world after the keys of whole latent frames, and what is told of these. Slots beyond its players idle."""
         held = rearrange(keys[: self.world.num_players] > 0.5, "p f k -> f p k").to(torch.uint8)

@@ -128,14 +128,14 @@ class Soak:
         num_players: int,
         line: Mapping[str, Any],
         work: float,
-        off: Mapping[str, Mapping[str, Any]],
+        changes: Mapping[str, Mapping[str, Any]],
     ) -> dict[str, Any]:
         """The six metrics with everything on, and with each idea off."""
         faults = LinkFaults(**line)
         scenario = Scenario(self.seed, num_ticks, faults, faults, sentences=self.sentences, work=work)
         rows: dict[str, Any] = {}
-        for name, changes in {"all on": {}, **off}.items():
-            sync = replace(self.harness.room.sync, **changes)
+        for name, change in {"all on": {}, **changes}.items():
+            sync = replace(self.harness.room.sync, **change)
             harness = replace(self.harness, room=replace(self.harness.room, sync=sync))
             report = self.play(scenario, num_players, harness)
             rows[name] = {key: round(value, 2) for key, value in report.metrics.items()}

@@ -22,13 +22,22 @@ class World(Protocol):
         """The next frame's world, in which the keys `[p k]` have acted."""
         ...
 
+    def told(self, text: str) -> World:
+        """This world once somebody has said a sentence; the same where its rules know none of these words."""
+        ...
+
     def facts(self) -> Facts: ...
 
 
-def stepped(world: World, actions: npt.NDArray[np.uint8]) -> tuple[World, Facts]:
-    """The world after all rows of keys `[t p k]`, and the facts `[t ...]` of the frame that follows each row."""
+def stepped(world: World, actions: npt.NDArray[np.uint8], said: Mapping[int, str] | None = None) -> tuple[World, Facts]:
+    """The world after all rows of keys `[t p k]`, and the facts `[t ...]` of the frame that follows each row.
+
+    `said` are sentences by the row before which they are said.
+    """
     frames = []
-    for held in actions:
+    for row, held in enumerate(actions):
+        if said and row in said:
+            world = world.told(said[row])
         world = world.after(held)
         frames.append(world.facts())
     return world, stacked(frames)

@@ -12,6 +12,7 @@ from snowglobes import snowglobe
 from gamegen_x.config import CONFIGS, build, to_dict
 from gamegen_x.data.state import Drawing, StateReader, drawing_of
 from gamegen_x.games.dynamics import RulesDynamics
+from gamegen_x.games.snowglobe_conditions import FACTS
 from gamegen_x.models.players.sequence import TokenSequence
 from gamegen_x.sampling.stream_sampler import StreamSampler
 from gamegen_x.sampling.truth import Told, Truth
@@ -19,6 +20,7 @@ from gamegen_x.world.facts import stepped
 from tests.sampling.test_stream_sampler import LIVE, SAMPLER, SIZE, frames, some_networks
 
 NUM_FRAMES, BLOCK, GRID = 24, 4, (8, 8)
+WEATHERS = FACTS["weather"]
 
 
 def state_config(*overrides):
@@ -187,3 +189,21 @@ def test_weights_say_how_they_are_told():
     assert drawing_of({"drawn_state": None}, 8) is None
     with pytest.raises(ValueError, match="only, their config names"):
         drawing_of({**described, "drawn_state": {"_target_": "os.system", "drawer": {}}}, 8)
+
+
+def test_a_sentence_changes_the_truth_too_and_a_rewind_takes_it_back(sampler, dynamics):
+    stream = sampler.start("", 5, 2, truth=a_truth(dynamics))
+
+    def weather():
+        return WEATHERS[int(stream.standing.truth.world.facts()["weather"])]
+
+    run(sampler, stream, 1)
+    before = weather()
+    wished, sentence = ("snow", "Let it snow.") if before != "snow" else ("clear", "Clear the sky.")
+    sampler.instruct(stream, sentence)
+    run(sampler, stream, 1)
+    assert weather() == wished
+    sampler.rewind(stream, 2)
+    assert weather() == before
+    sampler.instruct(stream, "Sing a song.")  # no words of this game: only the networks hear them
+    assert weather() == before

@@ -20,6 +20,9 @@ class Counting:
     def after(self, held):
         return Counting(self.count + held.sum(1, dtype=np.int32))
 
+    def told(self, text):
+        return Counting(self.count + len(text))
+
     def facts(self):
         return {"count": self.count}
 
@@ -40,3 +43,9 @@ def test_a_stepped_world_tells_of_the_frame_after_each_row_of_keys():
     world, facts = stepped(Counting(np.zeros(2, np.int32)), keys)
     np.testing.assert_array_equal(facts["count"], [[2, 0], [3, 1]])
     np.testing.assert_array_equal(world.count, [3, 1])
+
+
+def test_a_sentence_is_heard_before_the_row_at_which_it_is_said():
+    keys = np.array([[[1]], [[0]], [[1]]], np.uint8)
+    _, facts = stepped(Counting(np.zeros(1, np.int32)), keys, {1: "snow"})
+    np.testing.assert_array_equal(facts["count"], [[1], [5], [6]])
