@@ -147,7 +147,7 @@ class Client:
                 self._begin(message, now_ms)
             case Keyframe() | Delta() if self.welcome is not None:
                 self._take_state(message, now_ms)
-            case EventMessage() | Correction():
+            case EventMessage() | Correction() if self.welcome is not None:  # which says where their numbers begin
                 self._take_event(message)
             case Pong() if self.sync.tick_sync and self.welcome is not None:
                 self._estimate.pong(message, now_ms)

@@ -120,6 +120,16 @@ test("events are heard once and in order, whatever order they come in", () => {
   assert.deepEqual(heard.filter(([kind]) => kind === "event").map(([, each]) => each.id), [4, 5, 6, 7]);
 });
 
+test("events that overtake their Welcome are heard once", () => {
+  const heard = [];
+  const session = new Session({ room: "r", hear: (kind, message) => heard.push([kind, message]) });
+  session.connect(0);
+  for (const id of [1, 2]) session.receive(event(id), 1);
+  session.receive(welcome({ event: 0 }), 2);
+  for (const id of [1, 2]) session.receive(event(id), 3);
+  assert.deepEqual(heard.filter(([kind]) => kind === "event").map(([, each]) => each.id), [1, 2]);
+});
+
 test("a state whose hash is wrong is not taken, and a whole one is asked for", () => {
   const { session } = seated();
   const blob = new Uint8Array([1, 1, 0, 0, 5]);

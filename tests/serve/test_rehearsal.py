@@ -12,7 +12,7 @@ from snowglobes import snowglobe
 from gamegen_x.serve.fault_link import LinkFaults
 from gamegen_x.serve.pebbles import WEATHERS, Pebbles
 from gamegen_x.serve.played_world import TruthWorld
-from gamegen_x.serve.protocol import Frame
+from gamegen_x.serve.protocol import Frame, Welcome, decode_server
 from gamegen_x.serve.rehearsal import Rehearsal, Scenario
 from gamegen_x.serve.room import REBIND, ROLLBACK
 
@@ -45,6 +45,38 @@ def test_everybody_stays_in_step_on_any_line(up, down, num_players, seed):
     report = Rehearsal(Pebbles(num_players, seed), HARNESS, scenario).run()
     assert report.is_in_step
     assert report.num_false_alarms == 0
+
+
+SOAKED = {  # sessions of the soak, by number, in which events overtook a Welcome: players, and their lines up and down
+    280: (2, {"delay": 3.0, "jitter": 0.3, "loss": 0.15, "reorder": 0.1}, {"delay": 3.0, "loss": 0.15}),
+    418: (3, {"delay": 2.0, "loss": 0.15, "is_stream": True}, {"delay": 1.0, "loss": 0.15, "reorder": 0.1}),
+    923: (4, {"delay": 2.0, "loss": 0.05, "is_stream": True}, {"jitter": 0.3, "loss": 0.01, "reorder": 0.1}),
+    995: (4, {"delay": 2.0, "loss": 0.05, "duplicate": 0.05, "reorder": 0.1}, {"delay": 0.5, "loss": 0.15}),
+}
+
+
+@pytest.mark.parametrize("number", SOAKED)
+def test_events_that_overtake_a_welcome_are_heard_once(number):
+    num_players, up, down = SOAKED[number]
+    scenario = Scenario(number, 120, LinkFaults(**up), LinkFaults(**down), sentences=WEATHERS)
+    assert Rehearsal(Pebbles(num_players, number), HARNESS, scenario).run().is_in_step
+
+
+def test_two_welcomes_that_are_lost_cost_no_event_and_double_none():
+    session, lost = rehearsal(CLEAN, 120, sentence_every=6.0), []
+    client = session.players[0].client
+    receive = client.receive
+
+    def lose_two(data, now_ms):
+        if len(lost) < 2 and isinstance(decode_server(data), Welcome):
+            lost.append(data)
+        else:
+            receive(data, now_ms)
+
+    client.receive = lose_two
+    report = session.run()
+    assert len(lost) == 2
+    assert report.is_in_step
 
 
 def test_snowglobe_stays_in_step_too():
