@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -52,6 +53,7 @@ def main(cfg: DictConfig) -> None:
     settings = described["sampler"] | {name: value for name, value in cfg.sampler.items() if value is not None}
     check_settings(**settings)
     request = make_request(cfg, described, actions)
+    print(f"sampling {request.num_frames} frames with {cfg.weights}", file=sys.stderr, flush=True)
     networks = Networks.load(cfg.weights, cfg.device)
     sampler = ClipSampler(networks, **settings)
     request = with_truth(cfg, request, networks)
@@ -78,9 +80,10 @@ def check_request(cfg: DictConfig, action_space: ActionSpace) -> npt.NDArray[np.
         raise ValueError(
             f"output={cfg.output} ends with neither .mp4 nor .gif, the two kinds of files that are written"
         )
-    for video in [path for given in (cfg.continue_video, cfg.video_prompt) if given for path in given.split("|")]:
-        if not Path(video).is_file():
-            raise FileNotFoundError(f"no video file {video}")
+    for option in ("continue_video", "video_prompt"):
+        for path in (cfg[option] or "").split("|"):
+            if path and not Path(path).is_file():
+                raise FileNotFoundError(f"{option}: no video file {path} (seen from {Path.cwd()})")
     if cfg.instruction:
         Instruction(cfg.instruction, cfg.instruction_frame)
     return read_keys(cfg["keys"], action_space, cfg.num_players) if cfg["keys"] else None
@@ -94,7 +97,10 @@ def read_keys(text: str, action_space: ActionSpace, num_players: int) -> npt.NDA
         raise FileNotFoundError(f"no file {text}; keys is such a file, or a string like 'W*24 D*24'")
     players = [action_space.parse(part) for part in text.split("|")]
     if len(players) not in (1, num_players):
-        raise ValueError(f"keys are given for {len(players)} players (separated by |), num_players is {num_players}")
+        raise ValueError(
+            f"keys are given for {len(players)} players (separated by |), num_players is {num_players}; "
+            f"add num_players={len(players)}"
+        )
     if len(players) == 1:
         players *= num_players
     return np.stack([with_length(rows, max(len(rows) for rows in players)) for rows in players])
@@ -159,6 +165,7 @@ def with_truth(cfg: DictConfig, request: SampleRequest, networks: Networks) -> S
 def true_facts(cfg: DictConfig, action_space: ActionSpace, held: npt.NDArray[np.uint8]) -> Facts | None:
     """Facts `[t ...]` of a new world under these keys `[t p k]`, or of a recorded one that goes on; None: unknown."""
     from gamegen_x.config import build
+    from gamegen_x.games.snowglobe_conditions import FACTS
     from gamegen_x.schema.trace import Trace
     from gamegen_x.world.facts import stepped
 
@@ -168,7 +175,10 @@ def true_facts(cfg: DictConfig, action_space: ActionSpace, held: npt.NDArray[np.
     dynamics = build(cfg.dynamics)
     said = {cfg.instruction_frame: cfg.instruction} if cfg.instruction else {}
     if not cfg.continue_video:
-        return stepped(dynamics.fresh(cfg.seed, "val"), held, said)[1]
+        facts = stepped(dynamics.fresh(cfg.seed, "val"), held, said)[1]
+        sky = ", ".join(classes[int(facts[fact][0])] for fact, classes in FACTS.items())
+        print(f"the world of seed={cfg.seed} begins with {sky}, whatever the prompt says; another seed, another world")
+        return facts
     folders = {Path(path).parent for path in cfg.continue_video.split("|")}
     folder = folders.pop()
     seats = [Path(path).name for path in cfg.continue_video.split("|")]

@@ -395,9 +395,15 @@ def _end_with(message: str) -> None:
 
 
 def _end_interrupted() -> None:
-    command = shlex.join(["python", *sys.argv])
+    command = shlex.join(["python", *_program(), *sys.argv[1:]])
     print(f"\ninterrupted; what was written is whole. To go on: {_resumed(command)}", file=sys.stderr)
     sys.exit(INTERRUPTED)
+
+
+def _program() -> list[str]:
+    """How this program is called: by its file, or as a module."""
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    return sys.argv[:1] if spec is None else ["-m", spec.name.removesuffix(".__main__")]
 
 
 def _resumed(command: str) -> str:

@@ -25,7 +25,7 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise FileNotFoundError(
             f"no weights folder {folder}; a training ends by writing one to outputs/<name>/weights, "
-            "and weights/snowglobe-tiny comes with the code"
+            "and weights/snowglobe-tiny, snowglobe-duo and vizdoom-duel come with the code"
         )
     if not (folder / CONFIG).is_file():
         found = sorted(path.name for path in folder.iterdir())[:8]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib.util
+import shlex
 import socket
 import sys
 from pathlib import Path
@@ -57,7 +58,10 @@ def main(cfg: DictConfig) -> None:
     )
     shown = "127.0.0.1" if cfg.host in ("0.0.0.0", "::") else cfg.host
     print(f"playing {cfg.world}: http://{shown}:{listener.getsockname()[1]}  (Ctrl-C ends it)", flush=True)
-    server.run(sockets=[listener])
+    try:
+        server.run(sockets=[listener])
+    except KeyboardInterrupt:  # as it is meant to end; everybody has been told
+        print("ended", flush=True)
 
 
 def check_packages() -> None:
@@ -97,7 +101,9 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as mistake:
         listener.close()
         if mistake.errno == errno.EADDRINUSE:
-            said = f"port {port} is taken; run: python -m gamegen_x.serve port={port + 1}"
+            kept = [each for each in sys.argv[1:] if not each.startswith("port=")]
+            command = shlex.join(["python", "-m", "gamegen_x.serve", *kept, f"port={port + 1}"])
+            said = f"port {port} is taken; run: {command}"
         elif mistake.errno in (errno.EACCES, errno.EPERM):
             said = f"port {port} is not yours to open; run: python -m gamegen_x.serve port=8000"
         else:
