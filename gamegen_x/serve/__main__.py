@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import importlib.util
 import shlex
 import socket
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
 from gamegen_x.config import entry_point
+
+if TYPE_CHECKING:
+    from gamegen_x.serve.host import Host
 
 NEEDED = ("fastapi", "msgspec", "prometheus_client", "simplejpeg", "uvicorn", "websockets", "xxhash")
 NOTSENT_LOWAT = getattr(
@@ -38,6 +43,10 @@ def main(cfg: DictConfig) -> None:
     host = Host(cfg)
 
     class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            self.announcing = asyncio.create_task(announce(host))
+
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
             """Players hear that the server restarts before their sockets are closed."""
             await host.drain()
@@ -62,6 +71,17 @@ def main(cfg: DictConfig) -> None:
         server.run(sockets=[listener])
     except KeyboardInterrupt:  # as it is meant to end; everybody has been told
         print("ended", flush=True)
+
+
+async def announce(host: Host) -> None:
+    """Says in the terminal how far it is, until one can play."""
+    said = ""
+    while not host.stage.is_ready:
+        if host.stage.name != said:
+            said = host.stage.name
+            print(f"{said} ...", flush=True)
+        await asyncio.sleep(0.1)
+    print("ready", flush=True)
 
 
 def check_packages() -> None:
