@@ -13,7 +13,6 @@ from jaxtyping import Float, UInt8
 
 from gamegen_x.data.frame_cache import FrameReader, Frames
 from gamegen_x.data.records import RecordSource
-from gamegen_x.world.facts import Facts
 
 KINDS = ("edges", "flow", "pose")
 POSE_COLOURS = (
@@ -90,7 +89,7 @@ def draw_prompt(
     """One video prompt for frames start to stop of a view; None if this record cannot have it."""
     if kind != "pose":
         return {"edges": edges, "flow": optical_flow}[kind](reader.frames(index, view, start, stop), style)
-    state: Facts = source.state(index)
+    state = source.state(index)
     if not {"screen_xy", "visible"} <= state.keys():
         return None
     size = reader.frames(index, view, start, start + 1).shape[1:3]

@@ -99,8 +99,7 @@ class Subject:
     @torch.inference_mode()
     def reconstructed(self, video: UInt8[Tensor, "n t 3 h w"]) -> UInt8[Tensor, "n t 3 h w"]:
         """Encoded and decoded, as whole clips; they are a multiple of the VAE's unit long."""
-        latents = self.vae.encode(as_pixels(video.to(self.device))).mean
-        return as_bytes(self.vae.decode(latents, video.shape[1]).clamp(-1, 1)).cpu()
+        return as_bytes(self.vae.reconstruct(as_pixels(video.to(self.device))).clamp(-1, 1)).cpu()
 
     def shown(self, video: UInt8[Tensor, "p t 3 h w"]) -> UInt8[Tensor, "t 3 ph w"]:
         """The views of all players in one picture, one below the other."""

@@ -279,6 +279,10 @@ class VideoVAE(nn.Module):
         parts = latents.split([math.ceil(n / self.temporal_factor) for n in chunks], dim=1)
         return torch.cat([self.decoder(part, Tape(()))[:, -n:] for part, n in zip(parts, chunks, strict=True)], dim=1)
 
+    def reconstruct(self, video: Float[Tensor, "b t_video 3 h_video w_video"]) -> Tensor:
+        """What is left of a whole clip: the mean of its latents, decoded; of the clip's shape."""
+        return self.decode(self.encode(video).mean, video.shape[1])
+
     def start_encoding(self) -> EncoderStream:
         return EncoderStream(past=(), waiting=None)
 

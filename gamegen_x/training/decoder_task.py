@@ -12,7 +12,7 @@ from gamegen_x.data.batch import Batch
 from gamegen_x.models.vae import Decoder, VideoVAE
 from gamegen_x.training.randomness import Moment
 from gamegen_x.training.task import Task
-from gamegen_x.training.vae_losses import decibels, pixel_losses
+from gamegen_x.training.vae_losses import pixel_losses, psnr_db
 from gamegen_x.training.vae_task import views
 
 _LATENT_NOISE = 0
@@ -44,14 +44,13 @@ class DecoderTask(Task):
         l1, l2 = pixel_losses(made, real, None)
         losses = {"l1": l1, "loss": l1 + self.l2_weight * l2}
         if not self.training:
-            full = self.vae.decode(latents, real.shape[1])
-            for name, video in (("psnr_db", made), ("psnr_of_full_db", full)):
-                losses[name] = decibels((video.float().clamp(-1, 1) - real).square().mean())
+            losses["psnr_db"] = psnr_db(made, real)
+            losses["psnr_of_full_db"] = psnr_db(self.vae.decode(latents, real.shape[1]), real)
         return losses
 
     def reconstruct(self, video: Float[Tensor, "n t 3 h w"]) -> Float[Tensor, "n t 3 h w"]:
         """What the small decoder leaves of a video."""
-        return self._live_vae().decode(self.vae.encode(video).mean, video.shape[1])
+        return self._live_vae().reconstruct(video)
 
     def _live_vae(self) -> VideoVAE:
         return self.vae.with_decoder(self.small_decoder)

@@ -43,6 +43,11 @@ def decibels(squared_error: Float[Tensor, ""]) -> Float[Tensor, ""]:
     return -10 * (squared_error / 4).clamp(min=1e-10).log10()
 
 
+def psnr_db(made: Float[Tensor, "b t c h w"], real: Float[Tensor, "b t c h w"]) -> Float[Tensor, ""]:
+    """PSNR of what was made, cut to [-1, 1], over all of a batch."""
+    return decibels((made.float().clamp(-1, 1) - real).square().mean())
+
+
 class PerceptualDistance(nn.Module):
     """How different two pictures look, 0 for equal ones."""
 

@@ -15,10 +15,10 @@ from gamegen_x.training.randomness import Moment
 from gamegen_x.training.task import Task
 from gamegen_x.training.vae_losses import (
     PerceptualDistance,
-    decibels,
     detail_weight,
     frames_of,
     pixel_losses,
+    psnr_db,
     verdict,
 )
 
@@ -96,12 +96,12 @@ class VAETask(Task):
         if self.critic is not None and self.training:
             losses |= self._judged(losses["loss"], made, real)
         if not self.training:
-            losses["psnr_db"] = decibels((made.float().clamp(-1, 1) - real).square().mean())
+            losses["psnr_db"] = psnr_db(made, real)
         return losses
 
     def reconstruct(self, video: Float[Tensor, "n t 3 h w"]) -> Float[Tensor, "n t 3 h w"]:
         """What is left of a video."""
-        return self.vae.decode(self.vae.encode(video).mean, video.shape[1])
+        return self.vae.reconstruct(video)
 
     def _judged(self, loss: Tensor, made: Tensor, real: Tensor) -> dict[str, Tensor]:
         assert self.critic is not None
