@@ -16,16 +16,14 @@ VIEWS = ("all", "one")
 
 def check_data(data: Mapping[str, Any]) -> None:
     """Takes the resolved `data` node. Raises ValueError or FileNotFoundError for data that cannot be loaded so."""
-    check_choices(data["content"], data["views"], data["video_prompts"], data["weights"], data["state"] is not None)
+    check_choices(data["content"], data["views"], data["video_prompts"], data["weights"])
     choose_buckets(data["buckets"], data["num_frames"], data["batch_size"], data["height"], data["width"])
     dataset = data["dataset"]
     for folder in dataset.get("splits", {}).values():
         find_shards(Path(dataset["folder"]) / folder)
 
 
-def check_choices(
-    content: str, views: str, video_prompts: Mapping[str, float], weights: str | None, has_state: bool
-) -> None:
+def check_choices(content: str, views: str, video_prompts: Mapping[str, float], weights: str | None) -> None:
     """Raises ValueError."""
     _check_choice("content", content, CONTENTS)
     _check_choice("views", views, VIEWS)
@@ -33,8 +31,6 @@ def check_choices(
         _check_choice("video_prompts", kind, KINDS)
     if sum(video_prompts.values()) > 1:
         raise ValueError(f"the shares of video_prompts sum to at most 1, got {dict(video_prompts)}")
-    if has_state and content != "latents":
-        raise ValueError("the state is drawn beside latents; with data.content=frames choose state=none")
     if content == "latents" and weights is None:
         raise ValueError(
             "content=latents needs weights=<folder> with a trained vae; train one with `python train.py task=vae`"

@@ -56,7 +56,7 @@ class VideoDataModule(L.LightningDataModule):
         pin_memory: bool,
     ) -> None:
         super().__init__()
-        check_choices(content, views, video_prompts, weights, has_state=state is not None)
+        check_choices(content, views, video_prompts, weights)
         self.dataset = dataset
         self.sources = dataset.splits()
         self.buckets = choose_buckets(buckets, num_frames, batch_size, height, width)

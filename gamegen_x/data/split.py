@@ -241,10 +241,12 @@ class Split:
         )
 
     def _state_reader(self, bucket: Bucket) -> StateReader | None:
-        if self.settings.state is None or self.vae is None:
+        if self.settings.state is None:
             return None
         assert bucket.height is not None
         assert bucket.width is not None
+        if self.vae is None:
+            return StateReader(self.source, None, 1, (bucket.height, bucket.width))
         factor = self.vae.network.spatial_factor
         size = (bucket.height // factor, bucket.width // factor)
         return StateReader(self.source, self.settings.state, self.vae.network.temporal_factor, size)

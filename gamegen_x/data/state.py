@@ -122,24 +122,28 @@ def drawing_of(described: Mapping[str, Any], spatial_factor: int) -> Drawing | N
 class DrawnState:
     """The state of a window, of some of its views."""
 
-    state: Float[Tensor, "p t c h w"]
+    state: Float[Tensor, "p t c h w"] | None
     others: Float[Tensor, "p t 1 h w"]  # where the others are seen, all frames and players together
     near: Bool[Tensor, "t p p"] | None
 
 
 class StateReader:
-    """Draws windows of records. The few facts that are needed stay in memory once they were read."""
+    """Draws windows of records. The few facts that are needed stay in memory once they were read.
+
+    Beside pixels (`settings` None, one frame a latent) it only says where others are seen.
+    """
 
     def __init__(
-        self, source: RecordSource, settings: StateSettings, frames_per_latent: int, size: tuple[int, int]
+        self, source: RecordSource, settings: StateSettings | None, frames_per_latent: int, size: tuple[int, int]
     ) -> None:
-        if settings.drawer.frames_per_latent != frames_per_latent:
+        if settings is not None and settings.drawer.frames_per_latent != frames_per_latent:
             raise ValueError(
                 f"the state is drawn for {settings.drawer.frames_per_latent} frames a latent, but the vae has "
                 f"{frames_per_latent}; set data.state.drawer.frames_per_latent={frames_per_latent}"
             )
         self.source = source
         self.settings = settings
+        self.needed = set(SEEN) if settings is None else settings.facts
         self.frames_per_latent = frames_per_latent
         self.size = size
         self._facts: dict[int, Facts] = {}
@@ -149,22 +153,21 @@ class StateReader:
         header, per_latent = self.source.headers[index], self.frames_per_latent
         facts = {name: values[rows] for name, values in self._of(index).items()}
         picture = (header.height, header.width)
-        state, near = Drawing(self.settings, self.size, picture)(facts)
         chosen = list(views)
-        return DrawnState(
-            state[chosen],
-            torch.from_numpy(draw_others(facts, per_latent, self.size, picture)[chosen]),
-            None if near is None else near[:, chosen][:, :, chosen],
-        )
+        others = torch.from_numpy(draw_others(facts, per_latent, self.size, picture)[chosen])
+        if self.settings is None:
+            return DrawnState(None, others, None)
+        state, near = Drawing(self.settings, self.size, picture)(facts)
+        return DrawnState(state[chosen], others, None if near is None else near[:, chosen][:, :, chosen])
 
     def _of(self, index: int) -> Facts:
         found = self._facts.get(index)
         if found is None:
             state = self.source.state(index)
-            missing = sorted(self.settings.facts - state.keys())
+            missing = sorted(self.needed - state.keys())
             if missing:
                 raise DamagedRecord(self.source.headers[index].key, f"no {' and '.join(missing)} in its state")
-            found = self._facts[index] = {name: state[name] for name in self.settings.facts}
+            found = self._facts[index] = {name: state[name] for name in self.needed}
         return found
 
 

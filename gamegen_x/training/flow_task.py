@@ -29,7 +29,7 @@ from gamegen_x.training.text_cache import TextCache
 
 # purposes of random draws
 NOISE, TIMES, TEXT_DROP, CONTROLS, CONTEXT_NOISE, CONTEXT_NOISE_LEVEL, OWN_NOISE, OWN_TIMES = range(8)
-STATE_DROP, SEATS = 8, 9
+STATE_DROP, SEATS, LEAD = 8, 9, 10
 Tokens = tuple[Float[Tensor, "b l d"], Bool[Tensor, "b l"]]
 
 
@@ -135,7 +135,7 @@ class FlowTask(Task):
             velocity = self.model(shown, time, conditions, expected=given)
         else:
             velocity = self.after_past(shown, point.latents, time, conditions, given)
-        counted = is_generated & batch.is_player[:, :, None]
+        counted = is_generated & batch.is_player[:, :, None] & self.learned_frames(batch, num_frames, moment)[:, None]
         weight = self._weight(batch)
         flow = flow_matching_loss(velocity, point.velocity, counted, weight)
         if expected is None:
@@ -203,6 +203,10 @@ class FlowTask(Task):
     ) -> Float[Tensor, "b p t c h w"]:
         """What the network is shown. Context frames are clean unless a task says otherwise."""
         return latents
+
+    def learned_frames(self, batch: Batch, num_latent_frames: int, moment: Moment) -> Bool[Tensor, "b t"]:
+        """Latent frames that say what is asked. All of them, unless a task says otherwise."""
+        return torch.ones(len(batch), num_latent_frames, dtype=torch.bool, device=self.device)
 
     @torch.no_grad()
     def latents(self, batch: Batch) -> Float[Tensor, "b p t c h w"]:

@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 from einops import rearrange
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from gamegen_x.data.batch import Batch
 from gamegen_x.models.gamegen import Conditions, GameGenX
 from gamegen_x.models.instructnet import InstructNet
 from gamegen_x.models.msdit import MSDiT
-from gamegen_x.training.flow_task import CONTEXT_NOISE, CONTEXT_NOISE_LEVEL, CONTROLS, FlowTask
+from gamegen_x.training.flow_task import CONTEXT_NOISE, CONTEXT_NOISE_LEVEL, CONTROLS, LEAD, FlowTask
 from gamegen_x.training.randomness import Moment
 
 CONTROL_KINDS = ("text", "keys", "video_prompt")
@@ -37,11 +37,13 @@ class InstructTask(FlowTask):
         unfreeze: str,
         mix: Sequence[Mapping[str, Any]],
         context_noise: float,
+        overdue: Overdue,
         **shared: Any,
     ) -> None:
         super().__init__(model=GameGenX(msdit, instructnet), **shared)
         self.mix = ControlMix(mix)
         self.context_noise = context_noise  # the largest deviation of noise on context frames
+        self.overdue = overdue
         for network in (msdit, self.text_encoder):
             network.requires_grad_(False).eval()
         for part in _unfrozen(msdit, unfreeze):
@@ -62,7 +64,7 @@ class InstructTask(FlowTask):
             has_actions=controls["keys"][:, None] & keys_known,
             instruction=instruction,
             instruction_mask=instruction_mask,
-            is_instructed=self._instructed_frames(batch, num_latent_frames) & controls["text"][:, None],
+            is_instructed=self._instructed_frames(batch, num_latent_frames, moment) & controls["text"][:, None],
             video_prompt=self._video_prompt(batch, num_latent_frames),
             has_prompt=controls["video_prompt"] & batch.has_video_prompt,
         )
@@ -78,12 +80,27 @@ class InstructTask(FlowTask):
         level = deviation[:, :, None] * ~is_generated
         return latents + rearrange(level, "b p t -> b p t 1 1 1") * moment.noise_like(latents, CONTEXT_NOISE)
 
-    def _instructed_frames(self, batch: Batch, num_latent_frames: int) -> Bool[Tensor, "b t"]:
+    def learned_frames(self, batch: Batch, num_latent_frames: int, moment: Moment) -> Bool[Tensor, "b t"]:
+        """All but those in which the world has not yet done what it was told too early."""
+        return ~self._overdue_frames(batch, num_latent_frames, moment)
+
+    def _instructed_frames(self, batch: Batch, num_latent_frames: int, moment: Moment) -> Bool[Tensor, "b t"]:
         """Latent frames from the one in which an instruction is given."""
-        first = torch.div(batch.instruction_starts, self.vae.temporal_factor, rounding_mode="floor")
         frames = torch.arange(num_latent_frames, device=self.device)
-        has_text = torch.tensor([bool(text) for text in batch.instructions], device=self.device)
-        return (frames >= first[:, None]) & has_text[:, None]
+        given = (frames >= self._first_instructed(batch)[:, None]) & self._has_instruction(batch)[:, None]
+        return given | self._overdue_frames(batch, num_latent_frames, moment)
+
+    def _overdue_frames(self, batch: Batch, num_latent_frames: int, moment: Moment) -> Bool[Tensor, "b t"]:
+        frames = torch.arange(num_latent_frames, device=self.device)
+        lead = self.overdue.draw(len(batch), moment.generator(LEAD)).to(self.device)
+        first = self._first_instructed(batch)[:, None]
+        return (frames >= first - lead[:, None]) & (frames < first) & self._has_instruction(batch)[:, None]
+
+    def _has_instruction(self, batch: Batch) -> Bool[Tensor, " b"]:
+        return torch.tensor([bool(text) for text in batch.instructions], device=self.device)
+
+    def _first_instructed(self, batch: Batch) -> Float[Tensor, " b"]:
+        return torch.div(batch.instruction_starts, self.vae.temporal_factor, rounding_mode="floor")
 
     def _video_prompt(self, batch: Batch, num_latent_frames: int) -> Float[Tensor, "b p t c h w"]:
         if batch.video_prompt_latents is not None:
@@ -98,6 +115,25 @@ class InstructTask(FlowTask):
         size = (height // self.vae.spatial_factor, width // self.vae.spatial_factor)
         shape = (num_clips, num_players, num_latent_frames, self.vae.latent_channels, *size)
         return torch.zeros(shape, device=self.device)
+
+
+class Overdue:
+    """A share of the clips is told its instruction up to `max_frames` latent frames before the world follows it.
+
+    A recorded world follows at once, so that its past never lags behind what was said; that of play may. What is
+    learned of such a clip begins where the world follows: whatever it still looks like, now it does what it was told.
+    """
+
+    def __init__(self, *, share: float, max_frames: int) -> None:
+        if not 0 <= share <= 1 or max_frames < 1:
+            raise ValueError(f"share is between 0 and 1 and max_frames at least 1, got {share} and {max_frames}")
+        self.share = share
+        self.max_frames = max_frames
+
+    def draw(self, num_clips: int, generator: torch.Generator) -> Int[Tensor, " b"]:
+        """How many latent frames sooner each clip is told."""
+        leads = torch.randint(1, self.max_frames + 1, (num_clips,), generator=generator)
+        return leads * (torch.rand(num_clips, generator=generator) < self.share)
 
 
 class ControlMix:

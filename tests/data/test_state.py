@@ -41,7 +41,26 @@ def test_every_window_has_the_state_of_its_own_frames(tmp_path: Path) -> None:
             np.testing.assert_allclose(middle, places[:, seer, seen], atol=1e-4)
         np.testing.assert_allclose(batch.others[row, 0, :, 0], cells[0, :, :, 1].sum(1), atol=1e-6)
     pixels = make_data(shards, "data.batch_size=2", "data.num_frames=8")
-    assert next(iter(pixels.train_dataloader())).state is None
+    assert next(iter(pixels.train_dataloader())).others is None
+
+
+def test_pixels_are_told_where_others_are_seen(tmp_path: Path) -> None:
+    shards = write_dataset(tmp_path / "shards", 4, has_state=True)
+    data = make_data(shards, "data.batch_size=2", "data.num_frames=8", DRAWN % 12)
+    batch = next(iter(data.train_dataloader()))
+    assert batch.state is None
+    assert batch.others is not None
+    assert batch.others.shape == (2, 2, 8, 1, 64, 64)
+    source = data.sources["train"]
+    index = [header.key for header in source.headers].index(batch.keys[0])
+    held = source.actions(index).transpose(1, 0, 2)
+    start = next(s for s in range(0, 25, 4) if np.array_equal(held[:, s : s + 8], batch.actions[0].numpy()))
+    for seer, seen in ((0, 1), (1, 0)):
+        places = torch.from_numpy(source.state(index)["screen_xy"][start : start + 8, seer, seen])
+        rows, columns = torch.arange(64.0), torch.arange(64.0)
+        drawn = batch.others[0, seer, :, 0]
+        middle = torch.stack([(drawn.sum(1) * columns).sum(1), (drawn.sum(2) * rows).sum(1)], dim=1)
+        torch.testing.assert_close(middle, places.float(), atol=1e-3, rtol=0)
 
 
 def test_what_cannot_be_drawn_is_said(tmp_path: Path) -> None:
@@ -51,5 +70,3 @@ def test_what_cannot_be_drawn_is_said(tmp_path: Path) -> None:
         next(iter(make_latents(shards, weights, DRAWN % 12).train_dataloader()))
     with pytest.raises(InstantiationException, match=r"set state.channels=12"):
         make_latents(shards, weights, DRAWN % 13)
-    with pytest.raises(InstantiationException, match="choose state=none"):
-        make_data(shards, DRAWN % 12)
