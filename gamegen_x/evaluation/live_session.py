@@ -1,8 +1,8 @@
-"""A session that was played live, judged from its pixels: were keys obeyed, and did players see each other?"""
+"""A session that was played live, judged from its pixels: keys, words, and whether players saw each other."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,12 @@ from gamegen_x.evaluation.answer import share
 from gamegen_x.evaluation.commands import UNLISTED, Commands
 from gamegen_x.evaluation.covisibility import CoVisibility
 from gamegen_x.evaluation.judges import Judges
+from gamegen_x.evaluation.words_in_all_views import WordsInAllViews
 from gamegen_x.games.dynamics import RulesDynamics, RulesWorld
+from gamegen_x.games.snowglobe_conditions import instruction_effect
 from gamegen_x.games.snowglobe_signs import SnowglobeSigns
 from gamegen_x.sampling.video_file import read_video
-from gamegen_x.schema.trace import Trace
+from gamegen_x.schema.trace import TextEvent, Trace
 from gamegen_x.world.facts import Facts
 
 
@@ -31,6 +33,7 @@ class LiveSession:
     truth: UInt8[Tensor, "p t 3 h w"]  # the game's own pictures of the same frames
     facts: Facts  # t ...
     world: RulesWorld  # of the first frame
+    sentences: tuple[TextEvent, ...] = ()  # what players said to the world
 
     @classmethod
     def of_traces(cls, shown: Trace, true: Trace, later: int, dynamics: RulesDynamics) -> LiveSession:
@@ -44,6 +47,21 @@ class LiveSession:
             truth=_views(true)[:, later : later + shown.num_frames],
             facts=shown.state,
             world=dynamics.start({name: values[0] for name, values in shown.state.items()}),
+            sentences=shown.text_events,
+        )
+
+    def before_words(self) -> LiveSession:
+        """The session up to the first sentence."""
+        if not self.sentences:
+            return self
+        stop = self.sentences[0].frame
+        return replace(
+            self,
+            actions=self.actions[:, :stop],
+            video=self.video[:, :stop],
+            truth=self.truth[:, :stop],
+            facts={name: values[:stop] for name, values in self.facts.items()},
+            sentences=(),
         )
 
 
@@ -76,8 +94,9 @@ def held_commands(actions: UInt8[Tensor, "p t k"], commands: Commands, block_fra
 def covisibility(session: LiveSession, question: CoVisibility, signs: SnowglobeSigns) -> dict[str, Any]:
     """F1 of seeing each other where the truth has them; chance: the pictures of half the session later.
 
-    Colours are looked for in the light of the first frame: in a session in which nobody speaks it stays as it is.
+    Colours are looked for in the light of the first frame, which stays as it is until somebody speaks.
     """
+    session = session.before_words()
     later = session.video.roll(session.video.shape[1] // 2, dims=1)
     made, real, chance = (
         question.tally_of(signs, session.world, session.facts, video, np.arange(video.shape[1]))
@@ -89,6 +108,23 @@ def covisibility(session: LiveSession, question: CoVisibility, signs: SnowglobeS
         "covisibility_f1_chance": chance.f1,
         "covisibility_sightings": made.hits + made.missed,
     }
+
+
+def words(session: LiveSession, judges: Judges, question: WordsInAllViews, fps: float) -> dict[str, Any]:
+    """SR-E: the share of the sentences after which every view shows what was asked for; ceiling: the game's own views.
+
+    A sentence counts that the judge knows something of, and after which the session goes on for long enough.
+    """
+    known = () if judges.environment is None else judges.environment.classes
+    enough = session.video.shape[1] - round(question.judged_until * fps)
+    judged = [said for said in session.sentences if said.frame < enough and instruction_effect(said.text)[0] in known]
+    if not judged:
+        return {"sr_e": None, "sr_e_ceiling": None, "sr_e_sentences": 0}
+    made, real = (
+        torch.stack([question.granted(judges, said.text, said.frame, video, fps).all() for said in judged])
+        for video in (session.video, session.truth)
+    )
+    return {"sr_e": _share(made), "sr_e_ceiling": _share(real), "sr_e_sentences": len(judged)}
 
 
 def _views(trace: Trace) -> UInt8[Tensor, "p t 3 h w"]:

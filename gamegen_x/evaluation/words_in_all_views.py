@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 from torch import Tensor
 
 from gamegen_x.evaluation.answer import Answer, Row, share
+from gamegen_x.evaluation.judges import Judges
 from gamegen_x.evaluation.meetings import Met
 from gamegen_x.evaluation.subject import Subject
 from gamegen_x.games.snowglobe_conditions import instruction_effect
@@ -57,17 +58,20 @@ class WordsInAllViews:
         granted = []
         for one, video in zip(met, videos, strict=True):
             said_at = one.staged.script.says_at * subject.generation.block_frames
-            first, last = (
-                said_at + round(seconds * subject.recordings.fps) for seconds in (self.judged_from, self.judged_until)
-            )
-            frames = list(range(first, min(last + 1, video.shape[1]), self.judged_every_frames))
-            if not frames:
-                raise ValueError(
-                    f"the script of seed {one.staged.script.seed} ends before its words are judged; let it go on for "
-                    f"{self.judged_until:g} s after them"
-                )
-            fact, value = instruction_effect(one.staged.script.says)
-            classes = subject.recordings.val[0].classes[fact]
-            seen = subject.judges.environment_in(video[:, frames], fact)
-            granted.append(seen == classes.index(value))
+            granted.append(self.granted(subject.judges, one.staged.script.says, said_at, video, subject.recordings.fps))
         return torch.stack(granted)
+
+    def granted(
+        self, judges: Judges, sentence: str, said_at: int, video: UInt8[Tensor, "p t 3 h w"], fps: float
+    ) -> Bool[Tensor, " p"]:
+        """Whether each view shows what a sentence asks for, a while after the frame at which it was said."""
+        assert judges.environment is not None
+        first, last = (said_at + round(seconds * fps) for seconds in (self.judged_from, self.judged_until))
+        frames = list(range(first, min(last + 1, video.shape[1]), self.judged_every_frames))
+        if not frames:
+            raise ValueError(
+                f"a video ends before {sentence!r} is judged; let it go on for {self.judged_until:g} s after it is said"
+            )
+        fact, value = instruction_effect(sentence)
+        classes = list(judges.environment.classes[fact])
+        return judges.environment_in(video[:, frames], fact) == classes.index(value)

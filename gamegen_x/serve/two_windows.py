@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import httpx
 import numpy as np
@@ -111,6 +111,7 @@ def played(cfg: DictConfig, output: Path, chromium: str) -> dict[str, Any]:
         seen = measured(cfg, both, fps, rng)
         after = server.room()
         film(cfg, both, fps, rng, output)
+        speak(cfg, both, fps, rng)
         for number, window in enumerate(both):
             window.page.screenshot(path=output / f"window-{number}.png")
         mistakes = [window.mistakes for window in both]
@@ -159,6 +160,16 @@ def film(cfg: DictConfig, both: Sequence[Window], fps: float, rng: np.random.Gen
         window.hold(NO_KEY)
 
 
+def speak(cfg: DictConfig, both: Sequence[Window], fps: float, rng: np.random.Generator) -> None:
+    """One window after another tells the world to change, while keys are pressed in all of them."""
+    moments = _presses(cfg, both, fps, len(cfg.sentences) * cfg.sentence_s, rng)
+    for number, sentence in enumerate(cfg.sentences):
+        moments.append((number * cfg.sentence_s, partial(both[number % len(both)].say, sentence)))
+    act(moments)
+    for window in both:
+        window.hold(NO_KEY)
+
+
 def _presses(
     cfg: DictConfig, both: Sequence[Window], fps: float, seconds: float, rng: np.random.Generator
 ) -> list[tuple[float, Callable[[], None]]]:
@@ -196,11 +207,11 @@ def examiner(cfg: DictConfig) -> tuple[Suite, dict[str, Any]]:
 
 
 def judged(cfg: DictConfig, suite: Suite, reading: dict[str, Any], log: Path) -> dict[str, Any]:
-    """What the pictures of a session show: SR-C, and whether players see each other."""
+    """What the pictures of a session show: SR-C, SR-E, and whether players see each other."""
     import torch
 
     from gamegen_x.evaluation.commands import Commands
-    from gamegen_x.evaluation.live_session import LiveSession, control, covisibility
+    from gamegen_x.evaluation.live_session import LiveSession, control, covisibility, words
     from gamegen_x.evaluation.recordings import read_recordings
 
     traces = Path(cfg.output) / "traces"
@@ -211,8 +222,12 @@ def judged(cfg: DictConfig, suite: Suite, reading: dict[str, Any], log: Path) ->
     recordings = read_recordings(cfg.recordings, **reading)
     commands = Commands(suite.command_names, recordings.action_space)
     judges = suite.judges.judges(recordings, commands, torch.device("cpu"))
-    question: Any = suite.questions["covisibility"]
-    return control(session, judges, commands) | covisibility(session, question, suite.meetings.signs)
+    seeing, hearing = (cast(Any, suite.questions[name]) for name in ("covisibility", "words_in_all_views"))
+    return {
+        **control(session, judges, commands),
+        **covisibility(session, seeing, suite.meetings.signs),
+        **words(session, judges, hearing, recordings.fps),
+    }
 
 
 def replayed(log: Path, traces: Path, pictures: str) -> tuple[Trace, int]:
@@ -230,7 +245,8 @@ def replayed(log: Path, traces: Path, pictures: str) -> tuple[Trace, int]:
 
 @entry_point("two_windows")
 def main(cfg: DictConfig) -> None:
-    if cfg.seconds < 1 or min(cfg.film_s * cfg.film_fps, cfg.film_side) < 1 or min(cfg.warm_up_s, cfg.settle_s) < 0:
+    times = (cfg.warm_up_s, cfg.settle_s, cfg.sentence_s)
+    if cfg.seconds < 1 or min(cfg.film_s * cfg.film_fps, cfg.film_side) < 1 or min(times) < 0:
         raise ValueError("seconds is at least 1, the film at least one picture of one pixel, no time below 0")
     if (cfg.judges is None) != (cfg.recordings is None):
         raise ValueError("judges and recordings belong together: give both, or neither")

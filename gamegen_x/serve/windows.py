@@ -26,6 +26,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 FLAGS = ("--disable-gpu", "--disable-quic", "--no-first-run")
 SIZE = (1280, 900)  # pixels of a window
 POLL_S = 0.05
+SENTENCE = "#sentence"  # the field of the page
 CANVAS = "document.getElementById('view').toDataURL('image/png')"
 
 
@@ -57,6 +58,13 @@ class Window:
         for key in sorted(wanted - self._held):
             self.page.keyboard.down(self._code(key))
         self._held = wanted
+
+    def say(self, sentence: str) -> None:
+        """Tells the world to change."""
+        self.hold(NO_KEY)  # keys that are held belong to the field as long as somebody types
+        self.page.fill(SENTENCE, sentence)
+        self.page.press(SENTENCE, "Enter")
+        self.page.evaluate("document.activeElement.blur()")
 
     def sample(self) -> dict[str, Any]:
         """What the page saw since it was asked last."""

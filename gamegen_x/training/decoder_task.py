@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -13,18 +12,14 @@ from gamegen_x.data.batch import Batch
 from gamegen_x.models.vae import Decoder, VideoVAE
 from gamegen_x.training.randomness import Moment
 from gamegen_x.training.task import Task
-from gamegen_x.training.vae_losses import frames_of, pixel_losses, psnr_db
-from gamegen_x.training.vae_task import views
+from gamegen_x.training.vae_losses import pixel_losses, psnr_db
+from gamegen_x.training.vae_task import PlayerWeight, views
 
 _LATENT_NOISE = 0
 
 
 class DecoderTask(Task):
-    """L1 + L2 against the video that the latents were made from. The autoencoder stays as it is.
-
-    Pixels within `player_pixels` of where a player sees another count `player_weight` times as much: the others are a
-    few dozen pixels, whose colours would be learned last.
-    """
+    """L1 + L2 against the video that the latents were made from. The autoencoder stays as it is."""
 
     def __init__(
         self,
@@ -32,20 +27,14 @@ class DecoderTask(Task):
         vae: VideoVAE,
         small_decoder: Decoder,
         l2_weight: float,
-        player_weight: float,
-        player_pixels: int,
+        players: PlayerWeight,
         **shared: Any,
     ) -> None:
         super().__init__(**shared)
-        if player_weight < 1 or player_pixels < 0:
-            raise ValueError(
-                f"player_weight is at least 1 and player_pixels at least 0, got {player_weight} and {player_pixels}"
-            )
-        self.player_weight = player_weight
-        self.player_pixels = player_pixels
         self.vae = vae.requires_grad_(False).eval()
         self.small_decoder = small_decoder
         self.l2_weight = l2_weight
+        self.players = players
         self._live_vae()  # raises where sizes differ
 
     def networks(self) -> dict[str, nn.Module]:
@@ -61,7 +50,7 @@ class DecoderTask(Task):
         mean = posterior.mean
         latents = posterior.sample(moment.noise_like(mean, _LATENT_NOISE)) if self.training else mean
         made = self._live_vae().decode(latents, real.shape[1])
-        l1, l2 = pixel_losses(made, real, self._weight(batch))
+        l1, l2 = pixel_losses(made, real, self.players(batch))
         losses = {"l1": l1, "loss": l1 + self.l2_weight * l2}
         if not self.training:
             losses["psnr_db"] = psnr_db(made, real)
@@ -71,19 +60,6 @@ class DecoderTask(Task):
     def reconstruct(self, video: Float[Tensor, "n t 3 h w"]) -> Float[Tensor, "n t 3 h w"]:
         """What the small decoder leaves of a video."""
         return self._live_vae().reconstruct(video)
-
-    def _weight(self, batch: Batch) -> Float[Tensor, "n t 1 h w"] | None:
-        if self.player_weight == 1:
-            return None
-        if batch.others is None:
-            raise ValueError(
-                "task.player_weight needs to know where players see each other; choose state=poses or state=map, "
-                "or task.player_weight=1"
-            )
-        seen = (batch.others[batch.is_player] > 0).float()
-        side = 2 * self.player_pixels + 1
-        near = F.max_pool2d(frames_of(seen), side, stride=1, padding=self.player_pixels).view_as(seen)
-        return 1 + (self.player_weight - 1) * near
 
     def _live_vae(self) -> VideoVAE:
         return self.vae.with_decoder(self.small_decoder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -18,6 +19,7 @@ from gamegen_x.training.vae_losses import (
     detail_weight,
     frames_of,
     pixel_losses,
+    product,
     psnr_db,
     verdict,
 )
@@ -44,6 +46,7 @@ class VAETask(Task):
         l2_weight: float,
         kl_weight: float,
         detail_strength: float,
+        players: PlayerWeight,
         perceptual_weight: float,
         critic_weight: float,
         critic_from_step: int,
@@ -56,6 +59,7 @@ class VAETask(Task):
         self.l2_weight = l2_weight
         self.kl_weight = kl_weight
         self.detail_strength = detail_strength
+        self.players = players
         self.perceptual_weight = perceptual_weight
         self.critic_weight = critic_weight
         self.critic_from_step = critic_from_step
@@ -87,7 +91,7 @@ class VAETask(Task):
         if self.training:
             self._follow(posterior.mean)
         made = self.vae.decode(latents, real.shape[1])
-        l1, l2 = pixel_losses(made, real, detail_weight(real, self.detail_strength))
+        l1, l2 = pixel_losses(made, real, product(detail_weight(real, self.detail_strength), self.players(batch)))
         kl = posterior.kl().float()
         losses = {"l1": l1, "kl": kl, "loss": l1 + self.l2_weight * l2 + self.kl_weight * kl}
         if self.perceptual is not None:
@@ -113,6 +117,34 @@ class VAETask(Task):
             "fooling": said.made,
             "loss": loss + self.critic_weight * said.made + said.critic,
         }
+
+
+class PlayerWeight:
+    """Pixels at most `pixels` from where a player sees another count `weight` times as much.
+
+    The others are a few dozen pixels of a picture, whose colours would be learned last.
+    """
+
+    def __init__(self, *, weight: float, pixels: int) -> None:
+        if weight < 1 or pixels < 0:
+            raise ValueError(
+                f"task.players has a weight of at least 1 and pixels of at least 0, got {weight}, {pixels}"
+            )
+        self.weight = weight
+        self.side = 2 * pixels + 1
+
+    def __call__(self, batch: Batch) -> Float[Tensor, "n t 1 h w"] | None:
+        """For each of `views`; None where all pixels count the same."""
+        if self.weight == 1:
+            return None
+        if batch.others is None:
+            raise ValueError(
+                "task.players.weight needs to know where players see each other; choose state=poses, or "
+                "task.players.weight=1"
+            )
+        seen = (batch.others[batch.is_player] > 0).float()
+        near = F.max_pool2d(frames_of(seen), self.side, stride=1, padding=self.side // 2).view_as(seen)
+        return 1 + (self.weight - 1) * near
 
 
 def views(batch: Batch) -> Float[Tensor, "n t 3 h w"]:

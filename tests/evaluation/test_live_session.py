@@ -11,10 +11,10 @@ from snowglobes import recording
 from gamegen_x.config import CONFIGS, build
 from gamegen_x.evaluation.commands import UNLISTED, Commands
 from gamegen_x.evaluation.judges import Judges
-from gamegen_x.evaluation.live_session import LiveSession, control, covisibility, held_commands
+from gamegen_x.evaluation.live_session import LiveSession, control, covisibility, held_commands, words
 from gamegen_x.games.record import record
 from gamegen_x.sampling.video_file import read_video, write_video
-from gamegen_x.schema.trace import Trace
+from gamegen_x.schema.trace import TextEvent, Trace
 
 LATER = 8  # frames that nobody was shown
 COMMANDS = ["_", "w", "a", "s", "d"]
@@ -88,3 +88,33 @@ def test_players_are_seen_where_they_are_in_the_games_own_pictures_only(session,
     assert good["covisibility_sightings"] > 0
     assert good["covisibility_f1"] == pytest.approx(good["covisibility_f1_ceiling"], abs=0.1)
     assert bad["covisibility_f1"] == 0
+
+
+class SeesSnowFrom(Judges):
+    """A judge that reads snow off every view that is not black."""
+
+    def __init__(self):
+        self.environment = type("Of", (), {"classes": {"weather": ["clear", "rain", "snow", "fog"]}})
+
+    def environment_in(self, frames, fact):
+        return torch.where(frames.float().mean((1, 2, 3, 4)) == 0, 0, 2)
+
+
+def test_a_sentence_is_heard_where_every_view_shows_it(session, suite):
+    question = suite.questions["words_in_all_views"]
+    said = tuple(TextEvent(frame, 0, text) for frame, text in ((8, "Let it snow."), (12, "Make it rain.")))
+    too_late, unknown = TextEvent(80, 1, "Let it snow."), TextEvent(4, 1, "Make it summer.")
+    spoken = replace(session, sentences=(unknown, *said, too_late))
+    half = session.video.clone()
+    half[1] = 0
+    heard = words(spoken, SeesSnowFrom(), question, 24.0)
+    assert heard == {"sr_e": 0.5, "sr_e_ceiling": 0.5, "sr_e_sentences": 2}
+    assert words(replace(spoken, video=half), SeesSnowFrom(), question, 24.0)["sr_e"] == 0.0
+    assert words(session, SeesSnowFrom(), question, 24.0)["sr_e"] is None
+
+
+def test_where_players_are_is_asked_before_the_first_sentence_changes_the_light(session):
+    spoken = replace(session, sentences=(TextEvent(40, 0, "Make it night."),))
+    before = spoken.before_words()
+    assert before.video.shape[1] == before.actions.shape[1] == len(before.facts["visible"]) == 40
+    assert session.before_words() is session

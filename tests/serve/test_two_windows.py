@@ -39,7 +39,15 @@ def test_two_windows_are_measured_and_filmed(tmp_path):
         find_chromium(None)
     except ValueError as missing:
         pytest.skip(str(missing))
-    settings = ["world=truth", "seconds=3", "warm_up_s=0.5", "settle_s=2", "film_s=0.5", f"output={tmp_path}"]
+    settings = [
+        "world=truth",
+        "seconds=3",
+        "warm_up_s=0.5",
+        "settle_s=2",
+        "film_s=0.5",
+        "sentence_s=1",
+        f"output={tmp_path}",
+    ]
     command = [sys.executable, "-m", "gamegen_x.serve.two_windows", *settings]
     ran = subprocess.run(command, capture_output=True, text=True, check=False, cwd=CONFIGS.parent)
     assert ran.returncode == 0, ran.stdout + ran.stderr
@@ -54,5 +62,7 @@ def test_two_windows_are_measured_and_filmed(tmp_path):
     with Image.open(tmp_path / "two-windows.gif") as gif:
         assert gif.size == (2 * 256 + 8, 256)
     assert all((tmp_path / f"window-{number}.png").is_file() for number in range(2))
-    assert len(list((tmp_path / "sessions").glob("two-windows-*.ggxlog"))) == 1
+    (log,) = (tmp_path / "sessions").glob("two-windows-*.ggxlog")
+    assert b"Let it snow." in log.read_bytes()
+    assert b"Clear the sky." in log.read_bytes()
     assert "keys are not read from pixels" in ran.stdout
