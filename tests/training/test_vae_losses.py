@@ -3,8 +3,18 @@ from pathlib import Path
 import pytest
 import torch
 
+from gamegen_x.data.batch import Batch
 from gamegen_x.models.discriminator import VideoCritic
-from gamegen_x.training.vae_losses import GradientDistance, VGGDistance, decibels, detail_weight, pixel_losses, verdict
+from gamegen_x.training.vae_losses import (
+    GradientDistance,
+    VGGDistance,
+    decibels,
+    detail_weight,
+    pixel_losses,
+    product,
+    verdict,
+)
+from gamegen_x.training.vae_task import PlayerWeight
 
 
 def test_an_edge_weighs_more_than_even_ground():
@@ -72,3 +82,49 @@ def test_one_backward_pass_teaches_each_network_its_own_lesson():
     critic.zero_grad()
     (-critic(made).mean()).backward()
     torch.testing.assert_close(to_made, made.grad)
+
+
+def a_batch(**changes):
+    video = torch.zeros(1, 2, 3, 3, 16, 16)
+    others = torch.zeros(1, 2, 3, 1, 16, 16)
+    others[0, 0, 1, 0, 8, 4] = 0.25
+    told = {
+        "keys": ["clip"],
+        "captions": [""],
+        "instructions": [""],
+        "instruction_starts": torch.zeros(1),
+        "actions": torch.zeros(1, 2, 3, 4),
+        "is_player": torch.tensor([[True, True]]),
+        "fps": torch.tensor([24.0]),
+        "video": video,
+        "others": others,
+    }
+    return Batch(**(told | changes))
+
+
+def test_pixels_around_another_player_weigh_more():
+    weight = PlayerWeight(weight=9.0, pixels=2)(a_batch())
+    assert weight is not None
+    assert weight.shape == (2, 3, 1, 16, 16)
+    near = torch.ones(2, 3, 1, 16, 16)
+    near[0, 1, 0, 6:11, 2:7] = 9.0
+    assert torch.equal(weight, near)
+    absent = PlayerWeight(weight=9.0, pixels=2)(a_batch(is_player=torch.tensor([[False, True]])))
+    assert absent is not None
+    assert torch.equal(absent, torch.ones(1, 3, 1, 16, 16))
+
+
+def test_a_weight_of_one_asks_for_nothing_and_more_asks_where_players_are():
+    assert PlayerWeight(weight=1.0, pixels=2)(a_batch(others=None)) is None
+    with pytest.raises(ValueError, match=r"task\.players\.weight needs to know where players see each other"):
+        PlayerWeight(weight=2.0, pixels=2)(a_batch(others=None))
+    with pytest.raises(ValueError, match="weight of at least 1"):
+        PlayerWeight(weight=0.5, pixels=2)
+
+
+def test_weights_multiply_and_none_is_one():
+    one, two = torch.full((1, 1, 1, 2, 2), 2.0), torch.full((1, 1, 1, 2, 2), 3.0)
+    assert product(None, None) is None
+    assert product(one, None) is one
+    assert product(None, two) is two
+    assert torch.equal(product(one, two), torch.full((1, 1, 1, 2, 2), 6.0))
