@@ -33,7 +33,7 @@ class Batch:
     has_actions: Bool[Tensor, "b p"] | None = None  # false where nobody knows the keys; None: known everywhere
     video_prompt_latents: Float[Tensor, "b p t c h w"] | None = None  # in place of video_prompt, where they are cached
     state: Float[Tensor, "b p t c_state h w"] | None = None  # the world's truth, drawn where each player sees it
-    others: Float[Tensor, "b p t 1 h w"] | None = None  # above 0 where a player sees another; t_video beside video
+    others: Float[Tensor, "b p t 1 h w"] | None = None  # above 0 where a player sees another
     near: Bool[Tensor, "b t p p"] | None = None  # who is near enough to see whom; None: nobody asked
 
     @property

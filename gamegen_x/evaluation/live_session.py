@@ -33,6 +33,7 @@ class LiveSession:
     truth: UInt8[Tensor, "p t 3 h w"]  # the game's own pictures of the same frames
     facts: Facts  # t ...
     world: RulesWorld  # of the first frame
+    fps: float
     sentences: tuple[TextEvent, ...] = ()  # what players said to the world
 
     @classmethod
@@ -47,6 +48,7 @@ class LiveSession:
             truth=_views(true)[:, later : later + shown.num_frames],
             facts=shown.state,
             world=dynamics.start({name: values[0] for name, values in shown.state.items()}),
+            fps=float(shown.fps),
             sentences=shown.text_events,
         )
 
@@ -94,9 +96,8 @@ def held_commands(actions: UInt8[Tensor, "p t k"], commands: Commands, block_fra
 def covisibility(session: LiveSession, question: CoVisibility, signs: SnowglobeSigns) -> dict[str, Any]:
     """F1 of seeing each other where the truth has them; chance: the pictures of half the session later.
 
-    Colours are looked for in the light of the first frame, which stays as it is until somebody speaks.
+    Colours are looked for in the light of the first frame: in a session in which nobody speaks it stays as it is.
     """
-    session = session.before_words()
     later = session.video.roll(session.video.shape[1] // 2, dims=1)
     made, real, chance = (
         question.tally_of(signs, session.world, session.facts, video, np.arange(video.shape[1]))
@@ -110,18 +111,24 @@ def covisibility(session: LiveSession, question: CoVisibility, signs: SnowglobeS
     }
 
 
-def words(session: LiveSession, judges: Judges, question: WordsInAllViews, fps: float) -> dict[str, Any]:
+def words(session: LiveSession, judges: Judges, question: WordsInAllViews) -> dict[str, Any]:
     """SR-E: the share of the sentences after which every view shows what was asked for; ceiling: the game's own views.
 
-    A sentence counts that the judge knows something of, and after which the session goes on for long enough.
+    A sentence counts that the judge knows something of, and after which, for as long as it is judged, the session goes
+    on and nobody says anything else of the same.
     """
     known = () if judges.environment is None else judges.environment.classes
-    enough = session.video.shape[1] - round(question.judged_until * fps)
-    judged = [said for said in session.sentences if said.frame < enough and instruction_effect(said.text)[0] in known]
+    facts = [instruction_effect(said.text)[0] for said in session.sentences]
+    judged = []
+    for number, (said, fact) in enumerate(zip(session.sentences, facts, strict=True)):
+        later = zip(session.sentences[number + 1 :], facts[number + 1 :], strict=True)
+        stop = min((other.frame for other, of in later if of == fact), default=session.video.shape[1])
+        if fact in known and said.frame + round(question.judged_until * session.fps) < stop:
+            judged.append(said)
     if not judged:
         return {"sr_e": None, "sr_e_ceiling": None, "sr_e_sentences": 0}
     made, real = (
-        torch.stack([question.granted(judges, said.text, said.frame, video, fps).all() for said in judged])
+        torch.stack([question.is_granted(judges, said.text, said.frame, video, session.fps).all() for said in judged])
         for video in (session.video, session.truth)
     )
     return {"sr_e": _share(made), "sr_e_ceiling": _share(real), "sr_e_sentences": len(judged)}

@@ -54,14 +54,16 @@ class WordsInAllViews:
 
     def _granted(
         self, subject: Subject, met: Sequence[Met], videos: Sequence[UInt8[Tensor, "p t 3 h w"]]
-    ) -> Tensor:  # b p, truth values
+    ) -> Bool[Tensor, "b p"]:
         granted = []
         for one, video in zip(met, videos, strict=True):
             said_at = one.staged.script.says_at * subject.generation.block_frames
-            granted.append(self.granted(subject.judges, one.staged.script.says, said_at, video, subject.recordings.fps))
+            granted.append(
+                self.is_granted(subject.judges, one.staged.script.says, said_at, video, subject.recordings.fps)
+            )
         return torch.stack(granted)
 
-    def granted(
+    def is_granted(
         self, judges: Judges, sentence: str, said_at: int, video: UInt8[Tensor, "p t 3 h w"], fps: float
     ) -> Bool[Tensor, " p"]:
         """Whether each view shows what a sentence asks for, a while after the frame at which it was said."""
@@ -73,5 +75,5 @@ class WordsInAllViews:
                 f"a video ends before {sentence!r} is judged; let it go on for {self.judged_until:g} s after it is said"
             )
         fact, value = instruction_effect(sentence)
-        classes = list(judges.environment.classes[fact])
+        classes = judges.environment.classes[fact]
         return judges.environment_in(video[:, frames], fact) == classes.index(value)

@@ -223,10 +223,11 @@ def judged(cfg: DictConfig, suite: Suite, reading: dict[str, Any], log: Path) ->
     commands = Commands(suite.command_names, recordings.action_space)
     judges = suite.judges.judges(recordings, commands, torch.device("cpu"))
     seeing, hearing = (cast(Any, suite.questions[name]) for name in ("covisibility", "words_in_all_views"))
+    quiet = session.before_words()
     return {
-        **control(session, judges, commands),
-        **covisibility(session, seeing, suite.meetings.signs),
-        **words(session, judges, hearing, recordings.fps),
+        **control(quiet, judges, commands),
+        **covisibility(quiet, seeing, suite.meetings.signs),
+        **words(session, judges, hearing),
     }
 
 

@@ -64,7 +64,6 @@ class Window:
         self.hold(NO_KEY)  # keys that are held belong to the field as long as somebody types
         self.page.fill(SENTENCE, sentence)
         self.page.press(SENTENCE, "Enter")
-        self.page.evaluate("document.activeElement.blur()")
 
     def sample(self) -> dict[str, Any]:
         """What the page saw since it was asked last."""

@@ -41,6 +41,11 @@ def check_run(cfg: DictConfig) -> None:
             f"give weights=<folder>, e.g. weights=outputs/snowglobe_{_stage_before(cfg.stage)}/weights"
         )
     check_data(to_dict(cfg.data))
+    if "msdit" in cfg.task and cfg.data.content == "frames" and cfg.data.get("state") is not None:
+        raise ValueError(
+            f"task={cfg.stage} is told a state that is drawn beside latents, and data.content=frames has none; "
+            "choose state=none, or data.content=latents"
+        )
     optimizer = str(cfg.task.optimizer._target_)
     if "muon" in optimizer and "zero_strategy" in str(OmegaConf.select(cfg, "trainer.strategy._target_")):
         raise ValueError(

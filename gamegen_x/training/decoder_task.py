@@ -10,16 +10,17 @@ from torch import Tensor, nn
 
 from gamegen_x.data.batch import Batch
 from gamegen_x.models.vae import Decoder, VideoVAE
+from gamegen_x.training.player_weight import check_player_weight, player_weight
 from gamegen_x.training.randomness import Moment
 from gamegen_x.training.task import Task
 from gamegen_x.training.vae_losses import pixel_losses, psnr_db
-from gamegen_x.training.vae_task import PlayerWeight, views
+from gamegen_x.training.vae_task import there, views
 
 _LATENT_NOISE = 0
 
 
 class DecoderTask(Task):
-    """L1 + L2 against the video that the latents were made from. The autoencoder stays as it is."""
+    """L1 + L2 against the video that the latents were made from, where others are seen more. The autoencoder stays."""
 
     def __init__(
         self,
@@ -27,14 +28,17 @@ class DecoderTask(Task):
         vae: VideoVAE,
         small_decoder: Decoder,
         l2_weight: float,
-        players: PlayerWeight,
+        player_weight: float,
+        player_pixels: int,
         **shared: Any,
     ) -> None:
         super().__init__(**shared)
         self.vae = vae.requires_grad_(False).eval()
         self.small_decoder = small_decoder
         self.l2_weight = l2_weight
-        self.players = players
+        self.player_weight = player_weight
+        self.player_pixels = player_pixels
+        check_player_weight(player_weight, player_pixels)
         self._live_vae()  # raises where sizes differ
 
     def networks(self) -> dict[str, nn.Module]:
@@ -50,7 +54,8 @@ class DecoderTask(Task):
         mean = posterior.mean
         latents = posterior.sample(moment.noise_like(mean, _LATENT_NOISE)) if self.training else mean
         made = self._live_vae().decode(latents, real.shape[1])
-        l1, l2 = pixel_losses(made, real, self.players(batch))
+        weight = player_weight(batch, self.player_weight, self.player_pixels)
+        l1, l2 = pixel_losses(made, real, None if weight is None else there(batch, weight))
         losses = {"l1": l1, "loss": l1 + self.l2_weight * l2}
         if not self.training:
             losses["psnr_db"] = psnr_db(made, real)

@@ -50,7 +50,8 @@ def describe(cfg: DictConfig, task: Task, facts: Mapping[str, Any], made_by: Map
         "latent_scale": scale,
         "latent_shift": shift,
         "sampler": to_dict(cfg.sampler),
-        "drawn_state": to_dict(cfg.data).get("state"),  # how the state that the networks are told is drawn
+        # How the state that the networks are told is drawn.
+        "drawn_state": to_dict(cfg.data).get("state") if has_msdit else None,
         "networks": kept | {name: to_dict(cfg[name]) for name in NETWORKS if name in cfg.task},
         "made_by": {**made_by, "commit": _commit()},
     }

@@ -23,13 +23,14 @@ from gamegen_x.models.layers.expectation import Expectation
 from gamegen_x.models.layers.kv_cache import PastFrames
 from gamegen_x.models.text_encoder import TextEncoder
 from gamegen_x.models.vae import VideoVAE
+from gamegen_x.training.player_weight import check_player_weight, player_weight
 from gamegen_x.training.randomness import Moment
 from gamegen_x.training.task import Task
 from gamegen_x.training.text_cache import TextCache
 
 # purposes of random draws
 NOISE, TIMES, TEXT_DROP, CONTROLS, CONTEXT_NOISE, CONTEXT_NOISE_LEVEL, OWN_NOISE, OWN_TIMES = range(8)
-STATE_DROP, SEATS, LEAD = 8, 9, 10
+STATE_DROP, SEATS, OVERDUE = 8, 9, 10
 Tokens = tuple[Float[Tensor, "b l d"], Bool[Tensor, "b l"]]
 
 
@@ -79,11 +80,9 @@ class FlowTask(Task):
         super().__init__(**shared)
         if not 0 <= text_drop <= 1:
             raise ValueError(f"text_drop is a share between 0 and 1, got {text_drop}")
-        if not 0 <= state_drop <= 1 or player_weight < 1:
-            raise ValueError(
-                "state_drop is a share between 0 and 1 and player_weight at least 1, "
-                f"got {state_drop} and {player_weight}"
-            )
+        if not 0 <= state_drop <= 1:
+            raise ValueError(f"state_drop is a share between 0 and 1, got {state_drop}")
+        check_player_weight(player_weight)
         if text_cache is not None and any(weight.requires_grad for weight in text_encoder.parameters()):
             raise ValueError("the embeddings of a text encoder that is trained change; set task.text_cache=null")
         if past is not None and not model.msdit.causal:
@@ -136,7 +135,7 @@ class FlowTask(Task):
         else:
             velocity = self.after_past(shown, point.latents, time, conditions, given)
         counted = is_generated & batch.is_player[:, :, None] & self.learned_frames(batch, num_frames, moment)[:, None]
-        weight = self._weight(batch)
+        weight = player_weight(batch, self.player_weight)
         flow = flow_matching_loss(velocity, point.velocity, counted, weight)
         if expected is None:
             return {"loss": flow}
@@ -148,17 +147,6 @@ class FlowTask(Task):
             None if weight is None else rearrange(weight, "b p ... -> (b p) ..."),
         )
         return {"loss": flow + surprised, "flow": flow, "surprise": surprised}
-
-    def _weight(self, batch: Batch) -> Float[Tensor, "b p t 1 h w"] | None:
-        """What each place counts: small moving things are learned last, so that players need more of the loss."""
-        if self.player_weight == 1:
-            return None
-        if batch.others is None:
-            raise ValueError(
-                "task.player_weight needs to know where players see each other; choose state=poses or state=map, "
-                "or task.player_weight=1"
-            )
-        return 1 + (self.player_weight - 1) * (batch.others > 0).float()
 
     def after_past(
         self,

@@ -16,7 +16,7 @@ from gamegen_x.data.batch import Batch
 from gamegen_x.models.gamegen import Conditions, GameGenX
 from gamegen_x.models.instructnet import InstructNet
 from gamegen_x.models.msdit import MSDiT
-from gamegen_x.training.flow_task import CONTEXT_NOISE, CONTEXT_NOISE_LEVEL, CONTROLS, LEAD, FlowTask
+from gamegen_x.training.flow_task import CONTEXT_NOISE, CONTEXT_NOISE_LEVEL, CONTROLS, OVERDUE, FlowTask
 from gamegen_x.training.randomness import Moment
 
 CONTROL_KINDS = ("text", "keys", "video_prompt")
@@ -54,9 +54,7 @@ class InstructTask(FlowTask):
             self.model.instructnet.start_from(self.model.msdit)
 
     def conditions(self, batch: Batch, num_latent_frames: int, moment: Moment) -> Conditions:
-        controls = {
-            kind: flags.to(self.device) for kind, flags in self.mix.draw(len(batch), moment.generator(CONTROLS)).items()
-        }
+        controls = self._controls(batch, moment)
         instruction, instruction_mask = self.tokens(batch.instructions)
         keys_known = batch.is_player if batch.has_actions is None else batch.is_player & batch.has_actions
         return replace(
@@ -64,7 +62,7 @@ class InstructTask(FlowTask):
             has_actions=controls["keys"][:, None] & keys_known,
             instruction=instruction,
             instruction_mask=instruction_mask,
-            is_instructed=self._instructed_frames(batch, num_latent_frames, moment) & controls["text"][:, None],
+            is_instructed=self._instructed_frames(batch, num_latent_frames, moment),
             video_prompt=self._video_prompt(batch, num_latent_frames),
             has_prompt=controls["video_prompt"] & batch.has_video_prompt,
         )
@@ -84,20 +82,26 @@ class InstructTask(FlowTask):
         """All but those in which the world has not yet done what it was told too early."""
         return ~self._overdue_frames(batch, num_latent_frames, moment)
 
+    def _controls(self, batch: Batch, moment: Moment) -> Controls:
+        drawn = self.mix.draw(len(batch), moment.generator(CONTROLS))
+        return {kind: flags.to(self.device) for kind, flags in drawn.items()}
+
     def _instructed_frames(self, batch: Batch, num_latent_frames: int, moment: Moment) -> Bool[Tensor, "b t"]:
         """Latent frames from the one in which an instruction is given."""
         frames = torch.arange(num_latent_frames, device=self.device)
-        given = (frames >= self._first_instructed(batch)[:, None]) & self._has_instruction(batch)[:, None]
+        given = (frames >= self._first_instructed(batch)[:, None]) & self._is_instructed(batch, moment)[:, None]
         return given | self._overdue_frames(batch, num_latent_frames, moment)
 
     def _overdue_frames(self, batch: Batch, num_latent_frames: int, moment: Moment) -> Bool[Tensor, "b t"]:
         frames = torch.arange(num_latent_frames, device=self.device)
-        lead = self.overdue.draw(len(batch), moment.generator(LEAD)).to(self.device)
+        num_overdue = self.overdue.draw(len(batch), moment.generator(OVERDUE)).to(self.device)
         first = self._first_instructed(batch)[:, None]
-        return (frames >= first - lead[:, None]) & (frames < first) & self._has_instruction(batch)[:, None]
+        return (frames >= first - num_overdue[:, None]) & (frames < first) & self._is_instructed(batch, moment)[:, None]
 
-    def _has_instruction(self, batch: Batch) -> Bool[Tensor, " b"]:
-        return torch.tensor([bool(text) for text in batch.instructions], device=self.device)
+    def _is_instructed(self, batch: Batch, moment: Moment) -> Bool[Tensor, " b"]:
+        """Which clips are told their instruction at all."""
+        has_text = torch.tensor([bool(text) for text in batch.instructions], device=self.device)
+        return has_text & self._controls(batch, moment)["text"]
 
     def _first_instructed(self, batch: Batch) -> Float[Tensor, " b"]:
         return torch.div(batch.instruction_starts, self.vae.temporal_factor, rounding_mode="floor")
@@ -131,9 +135,9 @@ class Overdue:
         self.max_frames = max_frames
 
     def draw(self, num_clips: int, generator: torch.Generator) -> Int[Tensor, " b"]:
-        """How many latent frames sooner each clip is told."""
-        leads = torch.randint(1, self.max_frames + 1, (num_clips,), generator=generator)
-        return leads * (torch.rand(num_clips, generator=generator) < self.share)
+        """How many latent frames too early each clip is told."""
+        counts = torch.randint(1, self.max_frames + 1, (num_clips,), generator=generator)
+        return counts * (torch.rand(num_clips, generator=generator) < self.share)
 
 
 class ControlMix:

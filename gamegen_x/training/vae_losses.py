@@ -27,15 +27,6 @@ def detail_weight(video: Float[Tensor, "b t c h w"], strength: float) -> Float[T
     return 1 + strength * (across + down).clamp(max=1)
 
 
-def product(
-    one: Float[Tensor, "b t 1 h w"] | None, other: Float[Tensor, "b t 1 h w"] | None
-) -> Float[Tensor, "b t 1 h w"] | None:
-    """Of two weights, either of which may be 1 everywhere (None)."""
-    if one is None or other is None:
-        return other if one is None else one
-    return one * other
-
-
 def pixel_losses(
     made: Float[Tensor, "b t c h w"], real: Float[Tensor, "b t c h w"], weight: Float[Tensor, "b t 1 h w"] | None
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:

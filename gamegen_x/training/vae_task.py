@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from gamegen_x.data.batch import Batch
 from gamegen_x.models.discriminator import VideoCritic
 from gamegen_x.models.vae import VideoVAE
+from gamegen_x.training.player_weight import check_player_weight, player_weight
 from gamegen_x.training.randomness import Moment
 from gamegen_x.training.task import Task
 from gamegen_x.training.vae_losses import (
@@ -19,7 +19,6 @@ from gamegen_x.training.vae_losses import (
     detail_weight,
     frames_of,
     pixel_losses,
-    product,
     psnr_db,
     verdict,
 )
@@ -30,6 +29,8 @@ _MEMORY = 100  # steps over which the moments of the latents are averaged
 
 class VAETask(Task):
     """L1 + L2 + KL, and as configured a perceptual distance and a critic that joins at `critic_from_step`.
+
+    L1 and L2 count edges and other players more where they are told to; PSNR counts every pixel the same.
 
     Mean and deviation of the latents are followed, for later stages want latents of unit size. Autoencoder and critic
     are trained by one optimizer in one backward pass, so this runs under every trainer.
@@ -46,7 +47,8 @@ class VAETask(Task):
         l2_weight: float,
         kl_weight: float,
         detail_strength: float,
-        players: PlayerWeight,
+        player_weight: float,
+        player_pixels: int,
         perceptual_weight: float,
         critic_weight: float,
         critic_from_step: int,
@@ -59,7 +61,9 @@ class VAETask(Task):
         self.l2_weight = l2_weight
         self.kl_weight = kl_weight
         self.detail_strength = detail_strength
-        self.players = players
+        self.player_weight = player_weight
+        self.player_pixels = player_pixels
+        check_player_weight(player_weight, player_pixels)
         self.perceptual_weight = perceptual_weight
         self.critic_weight = critic_weight
         self.critic_from_step = critic_from_step
@@ -91,7 +95,7 @@ class VAETask(Task):
         if self.training:
             self._follow(posterior.mean)
         made = self.vae.decode(latents, real.shape[1])
-        l1, l2 = pixel_losses(made, real, product(detail_weight(real, self.detail_strength), self.players(batch)))
+        l1, l2 = pixel_losses(made, real, self._weight(batch, real))
         kl = posterior.kl().float()
         losses = {"l1": l1, "kl": kl, "loss": l1 + self.l2_weight * l2 + self.kl_weight * kl}
         if self.perceptual is not None:
@@ -102,6 +106,13 @@ class VAETask(Task):
         if not self.training:
             losses["psnr_db"] = psnr_db(made, real)
         return losses
+
+    def _weight(self, batch: Batch, real: Float[Tensor, "n t 3 h w"]) -> Float[Tensor, "n t 1 h w"] | None:
+        detail = detail_weight(real, self.detail_strength)
+        players = player_weight(batch, self.player_weight, self.player_pixels)
+        if detail is None or players is None:
+            return detail if players is None else there(batch, players)
+        return detail * there(batch, players)
 
     def reconstruct(self, video: Float[Tensor, "n t 3 h w"]) -> Float[Tensor, "n t 3 h w"]:
         """What is left of a video."""
@@ -119,36 +130,13 @@ class VAETask(Task):
         }
 
 
-class PlayerWeight:
-    """Pixels at most `pixels` from where a player sees another count `weight` times as much.
-
-    The others are a few dozen pixels of a picture, whose colours would be learned last.
-    """
-
-    def __init__(self, *, weight: float, pixels: int) -> None:
-        if weight < 1 or pixels < 0:
-            raise ValueError(
-                f"task.players has a weight of at least 1 and pixels of at least 0, got {weight}, {pixels}"
-            )
-        self.weight = weight
-        self.side = 2 * pixels + 1
-
-    def __call__(self, batch: Batch) -> Float[Tensor, "n t 1 h w"] | None:
-        """For each of `views`; None where all pixels count the same."""
-        if self.weight == 1:
-            return None
-        if batch.others is None:
-            raise ValueError(
-                "task.players.weight needs to know where players see each other; choose state=poses, or "
-                "task.players.weight=1"
-            )
-        seen = (batch.others[batch.is_player] > 0).float()
-        near = F.max_pool2d(frames_of(seen), self.side, stride=1, padding=self.side // 2).view_as(seen)
-        return 1 + (self.weight - 1) * near
-
-
 def views(batch: Batch) -> Float[Tensor, "n t 3 h w"]:
     """The videos of all players who are there, one after another."""
     if batch.video is None:
         raise ValueError("the autoencoder is trained on pixels, the batch holds cached latents; set data.latents=null")
-    return batch.video[batch.is_player] if not batch.is_player.all() else torch.flatten(batch.video, 0, 1)
+    return there(batch, batch.video)
+
+
+def there(batch: Batch, value: Float[Tensor, "b p t c h w"]) -> Float[Tensor, "n t c h w"]:
+    """What belongs to players who are there, one after another."""
+    return value[batch.is_player] if not batch.is_player.all() else torch.flatten(value, 0, 1)

@@ -1,6 +1,7 @@
 """A session that was played live, judged: the game's own pictures score the ceiling, others do not."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -90,27 +91,29 @@ def test_players_are_seen_where_they_are_in_the_games_own_pictures_only(session,
     assert bad["covisibility_f1"] == 0
 
 
-class SeesSnowFrom(Judges):
+class SeesSnowUnlessBlack(Judges):
     """A judge that reads snow off every view that is not black."""
 
     def __init__(self):
-        self.environment = type("Of", (), {"classes": {"weather": ["clear", "rain", "snow", "fog"]}})
+        self.environment = SimpleNamespace(classes={"weather": ("clear", "rain", "snow", "fog")})
 
     def environment_in(self, frames, fact):
         return torch.where(frames.float().mean((1, 2, 3, 4)) == 0, 0, 2)
 
 
-def test_a_sentence_is_heard_where_every_view_shows_it(session, suite):
+def test_a_sentence_is_heard_where_every_view_shows_it_before_the_next(session, suite):
     question = suite.questions["words_in_all_views"]
-    said = tuple(TextEvent(frame, 0, text) for frame, text in ((8, "Let it snow."), (12, "Make it rain.")))
-    too_late, unknown = TextEvent(80, 1, "Let it snow."), TextEvent(4, 1, "Make it summer.")
-    spoken = replace(session, sentences=(unknown, *said, too_late))
-    half = session.video.clone()
-    half[1] = 0
-    heard = words(spoken, SeesSnowFrom(), question, 24.0)
-    assert heard == {"sr_e": 0.5, "sr_e_ceiling": 0.5, "sr_e_sentences": 2}
-    assert words(replace(spoken, video=half), SeesSnowFrom(), question, 24.0)["sr_e"] == 0.0
-    assert words(session, SeesSnowFrom(), question, 24.0)["sr_e"] is None
+    video, truth = (value.repeat(1, 3, 1, 1, 1) for value in (session.video, session.truth))
+    actions = session.actions.repeat(1, 3, 1)
+    said = [(4, "Make it summer."), (8, "Let it snow."), (80, "Make it rain."), (140, "Let it snow.")]
+    too_soon, too_late = (145, "Clear the sky."), (250, "Let it snow.")
+    sentences = tuple(TextEvent(frame, 0, text) for frame, text in (*said, too_soon, too_late))
+    spoken = replace(session, actions=actions, video=video, truth=truth, sentences=sentences)
+    heard = words(spoken, SeesSnowUnlessBlack(), question)
+    assert heard == {"sr_e": 0.33333, "sr_e_ceiling": 0.33333, "sr_e_sentences": 3}  # snow, rain, and a clear sky
+    video[1] = 0
+    assert words(replace(spoken, video=video), SeesSnowUnlessBlack(), question)["sr_e"] == 0.0
+    assert words(session, SeesSnowUnlessBlack(), question)["sr_e"] is None
 
 
 def test_where_players_are_is_asked_before_the_first_sentence_changes_the_light(session):

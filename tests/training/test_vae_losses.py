@@ -3,18 +3,20 @@ from pathlib import Path
 import pytest
 import torch
 
+from gamegen_x.config import build
 from gamegen_x.data.batch import Batch
 from gamegen_x.models.discriminator import VideoCritic
+from gamegen_x.training.player_weight import check_player_weight, player_weight
+from gamegen_x.training.randomness import Moment
 from gamegen_x.training.vae_losses import (
     GradientDistance,
     VGGDistance,
     decibels,
     detail_weight,
     pixel_losses,
-    product,
     verdict,
 )
-from gamegen_x.training.vae_task import PlayerWeight
+from tests.training.small_run import configure
 
 
 def test_an_edge_weighs_more_than_even_ground():
@@ -85,15 +87,15 @@ def test_one_backward_pass_teaches_each_network_its_own_lesson():
 
 
 def a_batch(**changes):
-    video = torch.zeros(1, 2, 3, 3, 16, 16)
-    others = torch.zeros(1, 2, 3, 1, 16, 16)
+    video = torch.zeros(1, 2, 4, 3, 16, 16)
+    others = torch.zeros(1, 2, 4, 1, 16, 16)
     others[0, 0, 1, 0, 8, 4] = 0.25
     told = {
         "keys": ["clip"],
         "captions": [""],
         "instructions": [""],
         "instruction_starts": torch.zeros(1),
-        "actions": torch.zeros(1, 2, 3, 4),
+        "actions": torch.zeros(1, 2, 4, 4),
         "is_player": torch.tensor([[True, True]]),
         "fps": torch.tensor([24.0]),
         "video": video,
@@ -103,28 +105,30 @@ def a_batch(**changes):
 
 
 def test_pixels_around_another_player_weigh_more():
-    weight = PlayerWeight(weight=9.0, pixels=2)(a_batch())
+    weight = player_weight(a_batch(), 9.0, 2)
     assert weight is not None
-    assert weight.shape == (2, 3, 1, 16, 16)
-    near = torch.ones(2, 3, 1, 16, 16)
-    near[0, 1, 0, 6:11, 2:7] = 9.0
+    near = torch.ones(1, 2, 4, 1, 16, 16)
+    near[0, 0, 1, 0, 6:11, 2:7] = 9.0
     assert torch.equal(weight, near)
-    absent = PlayerWeight(weight=9.0, pixels=2)(a_batch(is_player=torch.tensor([[False, True]])))
-    assert absent is not None
-    assert torch.equal(absent, torch.ones(1, 3, 1, 16, 16))
 
 
 def test_a_weight_of_one_asks_for_nothing_and_more_asks_where_players_are():
-    assert PlayerWeight(weight=1.0, pixels=2)(a_batch(others=None)) is None
-    with pytest.raises(ValueError, match=r"task\.players\.weight needs to know where players see each other"):
-        PlayerWeight(weight=2.0, pixels=2)(a_batch(others=None))
-    with pytest.raises(ValueError, match="weight of at least 1"):
-        PlayerWeight(weight=0.5, pixels=2)
+    assert player_weight(a_batch(others=None), 1.0, 2) is None
+    with pytest.raises(ValueError, match=r"task\.player_weight needs to know where players see each other"):
+        player_weight(a_batch(others=None), 2.0, 2)
+    with pytest.raises(ValueError, match=r"task\.player_weight is at least 1"):
+        check_player_weight(0.5)
 
 
-def test_weights_multiply_and_none_is_one():
-    one, two = torch.full((1, 1, 1, 2, 2), 2.0), torch.full((1, 1, 1, 2, 2), 3.0)
-    assert product(None, None) is None
-    assert product(one, None) is one
-    assert product(None, two) is two
-    assert torch.equal(product(one, two), torch.full((1, 1, 1, 2, 2), 6.0))
+@pytest.mark.parametrize("stage", ["vae", "decoder"])
+def test_what_is_wrong_at_another_player_is_blamed_more(stage, tmp_path):
+    task = build(configure(tmp_path, f"task={stage}", "task.player_weight=9.0").task).eval()
+    video = torch.zeros(1, 2, 4, 3, 16, 16)
+    video[0, 0, :, :, 4:12, 4:12] = 1.0  # unlike all that an untrained network draws
+    others = torch.zeros(1, 2, 4, 1, 16, 16)
+    seen, elsewhere = others.clone(), others.clone()
+    seen[0, 0, :, 0, 8, 8] = elsewhere[0, 1, :, 0, 8, 8] = 1
+    losses = [task.losses(a_batch(video=video, others=each), Moment(0, 0, 0, 0)) for each in (seen, elsewhere, others)]
+    blame, none, plain = (each["l1"].item() for each in losses)
+    assert blame > plain > none
+    assert losses[0]["psnr_db"] == losses[2]["psnr_db"]
