@@ -83,7 +83,7 @@ class StateCodec:
             scaled = np.concatenate([value.ravel() for value in fractions])
             scaled *= GRID
             vector[:split] = np.rint(scaled, out=scaled)
-        vector[split:] = np.concatenate([np.ravel(value) for value in integers])
+        vector[split:] = np.concatenate([v.ravel() if isinstance(v, np.ndarray) else (v,) for v in integers])
         return vector
 
     def arrays(self, packed: Packed) -> dict[str, npt.NDArray[Any]]:
@@ -100,23 +100,20 @@ class StateCodec:
     def difference(self, base: Packed | None, new: Packed) -> bytes:
         """How to make `new` from `base`, or from nothing."""
         change = new.folded if base is None else new.folded - base.folded
-        is_changed = change != 0
+        is_changed = change.astype(bool)
         bits = np.packbits(is_changed, bitorder="little")
-        is_group = bits != 0
-        values = change[is_changed]
+        is_group = bits.astype(bool)
+        values = change[is_changed.nonzero()[0]]
         magnitude = values ^ (values >> 31)  # without the sign, in the bits that are needed beside it
-        widths = (magnitude >= 1 << 7).view(np.uint8) + (magnitude >= 1 << 15) + (magnitude >= 1 << 23)
+        widths = _FIRST_OF_WIDTH.searchsorted(magnitude, "right")
         raw = values.view(np.uint8).reshape(-1, _MAX_WIDTH)
-        parts = [
-            np.packbits(is_group, bitorder="little").tobytes(),
-            bits[is_group].tobytes(),
-            np.packbits(widths & 1, bitorder="little").tobytes(),
-            np.packbits(widths >> 1, bitorder="little").tobytes(),
-        ]
-        for width, count in enumerate(_counts(widths), 1):
-            if count:
-                parts.append(raw[widths == width - 1, :width].tobytes())
-        return b"".join(parts)
+        parts = (
+            np.packbits(is_group, bitorder="little"),
+            bits[is_group],
+            np.packbits(_BITS_OF_WIDTH[widths], bitorder="little"),
+            raw[_LOW_BYTES[widths]],
+        )
+        return b"".join(part.data for part in parts)
 
     def apply(self, base: Packed | None, tick: int, blob: bytes) -> Packed:
         """The state that a difference makes of `base`. Raises ValueError where the bytes are no difference."""
@@ -129,35 +126,29 @@ class StateCodec:
             raise _cut_short(blob)
         bits[is_group] = data[place : place + num_groups]
         place += num_groups
-        where = np.flatnonzero(np.unpackbits(bits, bitorder="little"))
-        num_bytes = -(-len(where) // 8)
-        planes = np.unpackbits(data[place : place + 2 * num_bytes], bitorder="little")
-        place += 2 * num_bytes
-        if len(planes) < 16 * num_bytes:
+        where = np.unpackbits(bits, bitorder="little").nonzero()[0]
+        num_bytes = -(-len(where) // 4)
+        widths = _WIDTHS_IN_BYTE[data[place : place + num_bytes]].ravel()[: len(where)]
+        place += num_bytes
+        is_sent = _HIGH_BYTES[widths]
+        if place + np.count_nonzero(is_sent) != len(data) or (len(where) and where[-1] >= self.size):
             raise _cut_short(blob)
-        widths = planes[: len(where)] + 2 * planes[8 * num_bytes : 8 * num_bytes + len(where)]
-        counts = _counts(widths)
-        is_whole = place + sum(width * count for width, count in enumerate(counts, 1)) == len(data)
-        if not is_whole or (len(where) and where[-1] >= self.size):
-            raise _cut_short(blob)
-        values = np.zeros((len(where), _MAX_WIDTH), np.uint8)
-        for width, count in enumerate(counts, 1):
-            if count:
-                part = data[place : place + width * count].reshape(count, width)
-                values[widths == width - 1, _MAX_WIDTH - width :] = part  # at the top, so that a shift brings the sign
-                place += width * count
+        values = np.zeros(len(where), np.int32)
+        values.view(np.uint8).reshape(-1, _MAX_WIDTH)[is_sent] = data[
+            place:
+        ]  # at the top, so that a shift brings the sign
         folded = (self._zeros if base is None else base.folded).copy()
-        folded[where] += values.view(np.int32).ravel() >> _SHIFT_OF[widths]
+        folded[where] += values >> _SHIFT_OF[widths]
         return Packed(tick, folded, hash_of(folded))
 
     def _positions_of(self, vector: Vector) -> Vector:
-        return vector[: self.num_axes * _NUMBERS_IN_AXES].reshape(-1, _NUMBERS_IN_AXES).T[2::3]
+        return vector[: self.num_axes * _NUMBERS_IN_AXES].reshape(-1, _NUMBERS_IN_AXES)[:, 2::3]
 
     def _products(self, vector: Vector) -> Vector:
-        """right x up of every 3x3, on the grid `[3 m]`; in the order of operations of docs/wire.md: all ends agree."""
-        axes = vector[: self.num_axes * _NUMBERS_IN_AXES].reshape(-1, _NUMBERS_IN_AXES).T.astype(np.float64)
-        first, second, third, fourth = axes[_FACTORS]
-        product = np.rint((first * second - third * fourth) * (1 / GRID))
+        """right x up of every 3x3, on the grid `[n 3]`; in the order of operations of docs/wire.md: all ends agree."""
+        axes = vector[: self.num_axes * _NUMBERS_IN_AXES].reshape(-1, _NUMBERS_IN_AXES).astype(np.float64)
+        products = axes[:, _LEFT] * axes[:, _RIGHT]
+        product = np.rint((products[:, :3] - products[:, 3:]) * (1 / GRID))
         return product.astype(np.int64).astype(np.int32)  # wraps where the axes are no axes
 
     @cached_property
@@ -170,8 +161,14 @@ class StateCodec:
 
 
 # In a 3x3 of columns right, up, position: right[1,2,0] * up[2,0,1] - right[2,0,1] * up[1,2,0].
-_FACTORS = np.array([[3, 6, 0], [7, 1, 4], [6, 0, 3], [4, 7, 1]])
-_SHIFT_OF = np.array([24, 16, 8, 0], np.int32)  # brings a value of each width down from the top of 32 bits
+_LEFT, _RIGHT = np.array([3, 6, 0, 6, 0, 3]), np.array([7, 1, 4, 4, 7, 1])
+# By the width of a difference less one, 0 to 3:
+_FIRST_OF_WIDTH = np.array([1 << 7, 1 << 15, 1 << 23], np.int32)  # the first magnitude that is one wider
+_BITS_OF_WIDTH = np.array([[0, 0], [1, 0], [0, 1], [1, 1]], np.uint8)
+_LOW_BYTES = np.tri(_MAX_WIDTH, dtype=bool)  # of four, those that are sent
+_HIGH_BYTES = _LOW_BYTES[:, ::-1].copy()
+_WIDTHS_IN_BYTE = np.arange(256)[:, None] >> np.arange(0, 8, 2) & 3  # the four that a byte holds
+_SHIFT_OF = np.array([24, 16, 8, 0], np.int32)  # brings a value down from the top of 32 bits
 
 
 def hash_of(vector: Vector) -> int:
@@ -188,11 +185,6 @@ def _kind_of(value: Any) -> str:
     if array.size and (array.min() < -(2**31) or array.max() >= 2**31):
         raise ValueError(f"a state's integers have 32 bits on the wire, got {int(array.min())} to {int(array.max())}")
     return INTEGER
-
-
-def _counts(widths: npt.NDArray[np.uint8]) -> list[int]:
-    counts: list[int] = np.bincount(widths, minlength=_MAX_WIDTH).tolist()
-    return counts
 
 
 def _cut_short(blob: bytes) -> ValueError:

@@ -57,9 +57,9 @@ tick from that of its `base` (zeros for a Keyframe) by adding differences:
 
 1. a bit for each group of eight numbers, least significant first: 1 where something in it changed;
 2. a byte for each such group, with a bit for each of its numbers;
-3. for each changed number the width of its difference, less one, in bytes (0 to 3): first the low bits of all, then
-   the high bits of all, each filled up to whole bytes;
-4. all differences of one byte, then all of two, of three, of four; signed, little-endian, in their order.
+3. two bits for each changed number, least significant first, filled up to whole bytes: the width of its difference
+   in bytes, less one;
+4. each difference in its width; signed, little-endian, in their order.
 """
 
 

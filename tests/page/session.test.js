@@ -132,7 +132,7 @@ test("events that overtake their Welcome are heard once", () => {
 
 test("a state whose hash is wrong is not taken, and a whole one is asked for", () => {
   const { session } = seated();
-  const blob = new Uint8Array([1, 1, 0, 0, 5]);
+  const blob = new Uint8Array([1, 1, 0, 5]);
   session.receive(pack([17, 101, blob, 12345, 90, 3, -1, 0, 0]), 2);
   assert.equal(session.newest, null);
   assert.equal(session.numDesyncs, 1);

@@ -24,24 +24,16 @@ export class StateCodec {
       const bits = blob[place++];
       for (let bit = 0; bit < 8; bit += 1) if ((bits >> bit) & 1) where.push(8 * group + bit);
     }
-    const numBytes = Math.ceil(where.length / 8);
-    const widths = where.map((_, i) => {
-      const low = (blob[place + (i >> 3)] >> (i & 7)) & 1;
-      const high = (blob[place + numBytes + (i >> 3)] >> (i & 7)) & 1;
-      return 1 + low + 2 * high;
-    });
-    place += 2 * numBytes;
+    const widths = where.map((_, i) => 1 + ((blob[place + (i >> 2)] >> (2 * (i & 3))) & 3));
+    place += Math.ceil(where.length / 4);
     if (place + widths.reduce((a, b) => a + b, 0) !== blob.length) throw new RangeError("the bytes are no difference of two states");
-    for (let width = 1; width <= 4; width += 1) {
-      widths.forEach((each, i) => {
-        if (each !== width) return;
-        if (where[i] >= this.size) throw new RangeError("a difference behind the end of the state");
-        let value = 0;
-        for (let byte = 0; byte < width; byte += 1) value |= blob[place + byte] << (8 * byte + 32 - 8 * width);
-        folded[where[i]] += value >> (32 - 8 * width);
-        place += width;
-      });
-    }
+    where.forEach((at, i) => {
+      if (at >= this.size) throw new RangeError("a difference behind the end of the state");
+      const unused = 32 - 8 * widths[i];
+      let value = 0;
+      for (let shift = unused; shift < 32; shift += 8) value |= blob[place++] << shift;
+      folded[at] += value >> unused;
+    });
     return folded;
   }
 
