@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import time
 from collections import deque
@@ -136,15 +137,17 @@ class Bot:
 
 async def play(cfg: DictConfig, harness: Harness) -> dict[str, Any]:
     """All bots at once, in as many rooms as they need; one line of figures."""
-    rooms = [f"{cfg.rooms}-{number}" for number in range(-(-cfg.num // cfg.seats))]
+    sizes = room_sizes(cfg.num, cfg.seats)
+    rooms = [f"{cfg.rooms}-{number}" for number in range(len(sizes))]
     async with httpx.AsyncClient(base_url=cfg.url) as browser:
-        for name in rooms:
-            wish = {"name": name, "num_players": cfg.seats, "world": cfg.world}
+        for name, size in zip(rooms, sizes, strict=True):
+            wish = {"name": name, "num_players": size, "world": cfg.world}
             answer = await browser.post("/rooms", json={key: value for key, value in wish.items() if value is not None})
             if answer.status_code != httpx.codes.OK:
                 raise ValueError(f"{cfg.url} opened no room: {answer.json().get('detail', answer.status_code)}")
         url = f"{cfg.url.replace('http', 'ws', 1)}/ws"
-        bots = [Bot(url, rooms[i // cfg.seats], harness, cfg.seed + i, cfg.hold_s) for i in range(cfg.num)]
+        places = [name for name, size in zip(rooms, sizes, strict=True) for _ in range(size)]
+        bots = [Bot(url, name, harness, cfg.seed + i, cfg.hold_s) for i, name in enumerate(places[: cfg.num])]
         before = (await browser.get("/status")).json()
         started, end = time.monotonic(), _now() + 1000 * cfg.seconds
         await asyncio.gather(*(bot.play(end) for bot in bots))
@@ -158,6 +161,19 @@ async def play(cfg: DictConfig, harness: Harness) -> dict[str, Any]:
         "server_late_ms_p99": max(room["late_ms"]["p99"] for room in mine),
         "skipped_ticks": sum(room["skipped_ticks"] for room in mine),
     }
+
+
+def room_sizes(num: int, seats: int | Sequence[int]) -> list[int]:
+    """The seats of each room that `num` bots need; a list of sizes is gone through again and again."""
+    wanted = [seats] if isinstance(seats, int) else list(seats)
+    if num < 1 or not wanted or not all(1 <= size <= MAX_SEATS for size in wanted):
+        raise ValueError(f"num is at least 1, and the seats of a room 1 to {MAX_SEATS}; got {num} and {wanted}")
+    sizes: list[int] = []
+    for size in itertools.cycle(wanted):
+        if sum(sizes) >= num:
+            break
+        sizes.append(size)
+    return sizes
 
 
 def summary(reports: Sequence[BotReport], seconds: float, stall_s: float) -> dict[str, Any]:
@@ -189,8 +205,8 @@ def _now() -> float:
 
 @entry_point("bots")
 def main(cfg: DictConfig) -> None:
-    if cfg.num < 1 or cfg.seconds <= 0 or not 1 <= cfg.seats <= MAX_SEATS:
-        raise ValueError(f"num is at least 1, seconds above 0, seats 1 to 8; got {cfg.num}, {cfg.seconds}, {cfg.seats}")
+    if cfg.seconds <= 0:
+        raise ValueError(f"seconds is above 0, got {cfg.seconds}")
     try:
         found = asyncio.run(play(cfg, build(cfg.room)))
     except httpx.ConnectError:

@@ -69,6 +69,17 @@ def test_a_single_player_gets_the_very_bits_of_a_model_without_players(way):
 
 
 @each_way
+def test_computed_in_half_precision_every_parameter_still_learns(way):
+    model = stir(a_model(way))
+    latents, time = some_latents(p=3)
+    with torch.autocast("cpu", torch.bfloat16):
+        made = model(latents, time, some_conditions(p=3))
+    made.float().square().sum().backward()
+    unlearned = [name for name, each in model.named_parameters() if "players" in name and not (each.grad != 0).any()]
+    assert not unlearned
+
+
+@each_way
 def test_added_to_trained_weights_it_changes_nothing_at_first(way):
     single = stir(a_model())
     joint = a_model(way, state_channels=STATE)

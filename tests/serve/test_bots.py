@@ -5,7 +5,7 @@ from servers import serve_config
 
 from gamegen_x.config import build
 from gamegen_x.serve import __main__ as command
-from gamegen_x.serve.bots import BotReport, play, summary
+from gamegen_x.serve.bots import BotReport, play, room_sizes, summary
 
 
 def test_bots_play_and_tell_what_they_saw(server):
@@ -59,3 +59,13 @@ def test_missing_weights_and_packages_are_said_with_what_to_run(tmp_path, monkey
     monkeypatch.setattr(command, "NEEDED", ("fastapi", "no_such_package"))
     with pytest.raises(ValueError, match=r"no_such_package not installed; run: .*pip install .*\[serve\]"):
         command.check_packages()
+
+
+def test_bots_fill_one_room_after_another():
+    assert room_sizes(8, 8) == [8]
+    assert room_sizes(9, 4) == [4, 4, 4]
+    assert room_sizes(8, [4, 1, 1, 1, 1]) == [4, 1, 1, 1, 1]
+    assert room_sizes(6, [4, 1]) == [4, 1, 4]
+    for num, seats in ((0, 8), (1, 9), (1, [0]), (1, [])):
+        with pytest.raises(ValueError, match="seats of a room"):
+            room_sizes(num, seats)

@@ -51,7 +51,8 @@ class SparseHub(PlayerMix):
     def _gathered(self, sequence: Float[Tensor, "bt pn d"], company: Company) -> Float[Tensor, "bt hub d"]:
         """What the hubs saw of everybody who is there."""
         marks = company.of_tokens(self.seat[company.seats])
-        key, value = after_sink(self.sink, *self._split(self.key_value(sequence) + marks.to(sequence.dtype)))
+        both = self.key_value(sequence)
+        key, value = after_sink(self.sink, *self._split(both + marks.to(both.dtype)))
         is_there = reduce(company.sees, "b t i j -> (b t) j", "any")
         mask = repeat(is_there, "s j -> s 1 1 (j n)", n=company.num_tokens)
         mask = nn.functional.pad(mask, (1, 0), value=True)
