@@ -37,12 +37,13 @@ def test_figures_of_bots_are_those_of_one_bot():
     assert summary([fast, slow], seconds=10.0, stall_s=1.0)["stalled_percent"] == 0
 
 
-def test_a_port_that_is_taken_is_named_with_the_next_one():
-    taken = command.listen("127.0.0.1", 0)
-    port = taken.getsockname()[1]
-    with pytest.raises(ValueError, match=f"port {port} is taken; run: python -m gamegen_x.serve port={port + 1}"):
-        command.listen("127.0.0.1", port)
-    taken.close()
+def test_a_port_that_is_taken_is_named_with_the_next_one_and_the_rest_of_the_command(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["serve", "world=truth", "port=1"])
+    with command.listen("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        said = f"port {port} is taken; run: python -m gamegen_x.serve world=truth port={port + 1}"
+        with pytest.raises(ValueError, match=said):
+            command.listen("127.0.0.1", port)
 
 
 def test_a_port_or_host_that_cannot_be_is_said():
