@@ -157,6 +157,21 @@ class StreamBatch:
         return torch.cat([values, values.new_zeros(shape)], dim=axis)
 
 
+def passes(num_players: Sequence[int], pass_players: float) -> list[list[int]]:
+    """Which streams go through the networks together, by their numbers of players.
+
+    Each stream of a pass costs as much as the fullest, and each pass as much as `pass_players` players: the sum is the
+    least there is. So many rooms of one player are not blown up to the size of one of eight.
+    """
+    order = sorted(range(len(num_players)), key=lambda i: num_players[i])
+    cheapest: list[tuple[float, list[list[int]]]] = [(0.0, [])]
+    for end in range(1, len(order) + 1):
+        fullest = num_players[order[end - 1]]
+        cost, begin = min((cheapest[at][0] + pass_players + (end - at) * fullest, at) for at in range(end))
+        cheapest.append((cost, [*cheapest[begin][1], order[begin:end]]))
+    return cheapest[-1][1]
+
+
 def _filled(rows: Tensor, num_slots: int) -> Tensor:
     """Rows of the first slots, and nothing for the others."""
     return torch.cat([rows, rows.new_zeros(num_slots - len(rows), *rows.shape[1:])])

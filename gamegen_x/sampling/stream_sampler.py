@@ -19,7 +19,7 @@ from gamegen_x.sampling.live_networks import PRECISIONS, live_model, live_vae, p
 from gamegen_x.sampling.networks import Networks
 from gamegen_x.sampling.noise import MAX_COUNTER, noise_at
 from gamegen_x.sampling.stream import Standing, Stream, Words
-from gamegen_x.sampling.stream_batch import Layout, StreamBatch, conditions_of
+from gamegen_x.sampling.stream_batch import Layout, StreamBatch, conditions_of, passes
 from gamegen_x.sampling.truth import Told, Truth
 
 MAX_SLOTS = 8
@@ -31,8 +31,10 @@ class StreamSampler:
 
     A step denoises one latent frame of every player against a frozen past, then commits: one more pass, over the clean
     frame at time 1, makes the keys and values that later frames see. So a frame's past is what it was when it was made,
-    and the model sees a sliding window of `window` latent frames in each of its temporal attentions. With
-    `uses_small_decoder` pictures come from the weights' small decoder, where they have one.
+    and the model sees a sliding window of `window` latent frames in each of its temporal attentions.
+
+    With `uses_small_decoder` pictures come from the weights' small decoder, where they have one. A pass of the networks
+    costs about as much as `pass_players` more players in it would: that decides which streams go together.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class StreamSampler:
         undo_ticks: int,
         precision: str,
         uses_small_decoder: bool,
+        pass_players: float,
     ) -> None:
         if networks.kind not in STREAMED_KINDS or not networks.model.msdit.causal:
             raise ValueError(
@@ -68,6 +71,8 @@ class StreamSampler:
             raise ValueError(
                 f"need 1 <= num_slots <= {MAX_SLOTS} and undo_ticks >= 0, got {num_slots} and {undo_ticks}"
             )
+        if pass_players < 0:
+            raise ValueError(f"pass_players is at least 0, got {pass_players}")
         if precision not in PRECISIONS:
             raise ValueError(f"unknown precision {precision!r}, expected one of {list(PRECISIONS)}")
         self.networks = networks
@@ -76,6 +81,7 @@ class StreamSampler:
         self.vae = live_vae(networks.vae if small is None else networks.vae.with_decoder(small), PRECISIONS[precision])
         self.solve = SOLVERS[solver]
         self.times = solver_times(num_steps, shift)
+        self.pass_players = pass_players
         self.guidance = guidance
         self.window = window
         self.num_slots = num_slots
@@ -144,13 +150,14 @@ class StreamSampler:
         news = self._news(streams, actions, told)
         running = [i for i, stream in enumerate(streams) if stream.slots]
         frames = [self._black(stream) for stream in streams]
-        if running:
-            batch = StreamBatch([streams[i] for i in running], self.layout)
-            keys = batch.gather([actions[i] for i in running])
-            conditions = batch.conditions(keys, has_actions=True, told=[news[i][1] for i in running])
+        for part in passes([len(streams[i].slots) for i in running], self.pass_players):
+            chosen = [running[i] for i in part]
+            batch = StreamBatch([streams[i] for i in chosen], self.layout)
+            keys = batch.gather([actions[i] for i in chosen])
+            conditions = batch.conditions(keys, has_actions=True, told=[news[i][1] for i in chosen])
             latents = self.denoise(batch, conditions)
             self.commit(batch, latents, conditions)
-            for i, slots, made in zip(running, batch.columns, self.decode(batch, latents), strict=True):
+            for i, slots, made in zip(chosen, batch.columns, self.decode(batch, latents), strict=True):
                 frames[i][slots] = made[: len(slots)].cpu()
         for stream, (truth, _) in zip(streams, news, strict=True):
             stream.end_tick(replace(stream.standing, tick=stream.tick + 1, truth=truth))

@@ -59,6 +59,7 @@ class ModelRules:
     threads: int
     precision: str
     uses_small_decoder: bool
+    pass_players: float
     num_steps: int | None
     fewer_steps: int
     hang_s: float  # without an answer: then the process is ended
@@ -97,6 +98,7 @@ class ModelProcess:
             threads=rules.threads,
             precision=rules.precision,
             uses_small_decoder=rules.uses_small_decoder,
+            pass_players=rules.pass_players,
             num_steps=rules.num_steps,
             fewer_steps=rules.fewer_steps,
         )

@@ -1,6 +1,6 @@
 """The process in which a model draws: requests come through a pipe, pictures go into shared memory.
 
-All rooms that wait are stepped as one batch. Torch is imported here, never where the sockets are.
+All rooms that wait are stepped together. Torch is imported here, never where the sockets are.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ class WorkerSettings:
     threads: int
     precision: str
     uses_small_decoder: bool
+    pass_players: float
     num_steps: int | None  # null: what the weights were trained for
     fewer_steps: int  # when rooms cannot keep up
     undo_ticks: int = 0
@@ -233,6 +234,7 @@ def _load(settings: WorkerSettings) -> tuple[StreamSampler, Any, Any]:
         undo_ticks=settings.undo_ticks,
         precision=settings.precision,
         uses_small_decoder=settings.uses_small_decoder,
+        pass_players=settings.pass_players,
     )
     few = solver_times(min(settings.fewer_steps, habits["num_steps"]), habits["shift"])
     return sampler, few, sampler.times

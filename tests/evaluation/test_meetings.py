@@ -18,7 +18,7 @@ from gamegen_x.models.players.sequence import TokenSequence
 from gamegen_x.sampling.stream_sampler import StreamSampler
 from tests.sampling.test_stream_sampler import SAMPLER, SIZE, some_networks
 
-LIVE = {"num_slots": 2, "undo_ticks": 0, "precision": "fp32", "uses_small_decoder": True}
+LIVE = {"num_slots": 2, "undo_ticks": 0, "precision": "fp32", "uses_small_decoder": True, "pass_players": 4.0}
 KEYS = {  # of the JSON line
     "ceiling_accuracy", "sr_c", "isolation_ok", "covisibility_f1", "covisibility_f1_after_apart", "return_consistency",
     "drift_ratio", "sr_e", "frames_per_second_per_player",

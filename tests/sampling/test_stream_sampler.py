@@ -1,6 +1,7 @@
 import copy
 from dataclasses import replace
 from functools import partial
+from itertools import product
 
 import pytest
 import torch
@@ -16,12 +17,12 @@ from gamegen_x.models.text_encoder import ByteT5TextEncoder
 from gamegen_x.models.vae import VideoVAE
 from gamegen_x.sampling.networks import Networks
 from gamegen_x.sampling.noise import noise_at
-from gamegen_x.sampling.stream_batch import StreamBatch
+from gamegen_x.sampling.stream_batch import StreamBatch, passes
 from gamegen_x.sampling.stream_sampler import StreamSampler
 from gamegen_x.schema.action_space import ActionSpace
 
 SAMPLER = {"num_steps": 2, "solver": "euler", "shift": 1.0, "guidance": 1.0, "window": 4, "block": 1}
-LIVE = {"num_slots": 3, "undo_ticks": 4, "precision": "fp32", "uses_small_decoder": True}
+LIVE = {"num_slots": 3, "undo_ticks": 4, "precision": "fp32", "uses_small_decoder": True, "pass_players": 4.0}
 DIM = {"dim": 32, "num_heads": 2, "mlp_ratio": 2.0, "patch": 2, "text_dim": 16, "rotary_base": 1e4, "causal": True}
 SIZE = 32  # four tokens a frame: of fewer rows, BLAS adds in another order (see models/layers/rows.py)
 
@@ -175,6 +176,28 @@ def test_the_same_log_gives_the_same_bits_whatever_runs_beside_it(sampler):
     assert same(alone, log([3]))
     assert same(alone, log([1, 3, 2]))
     assert not same(alone, [frame.flip(0) for frame in alone])
+
+
+@given(
+    num_players=st.lists(st.integers(1, 8), max_size=6),
+    pass_players=st.sampled_from([0.0, 1.0, 4.0, 100.0]),
+)
+def test_streams_go_together_where_that_is_cheapest(num_players, pass_players):
+    found = passes(num_players, pass_players)
+    assert sorted(i for part in found for i in part) == list(range(len(num_players)))
+
+    def cost(parts):
+        return sum(pass_players + len(part) * max(num_players[i] for i in part) for part in parts)
+
+    for labels in product(range(len(num_players)), repeat=min(len(num_players), 4)):
+        parts = [[i for i, label in enumerate(labels) if label == each] for each in set(labels)]
+        rest = [[i] for i in range(len(labels), len(num_players))]
+        assert cost(found) <= cost([*parts, *rest]) + 1e-9
+
+
+def test_a_full_room_does_not_blow_up_those_of_one_player():
+    assert passes([4, 1, 1, 1, 1], 4.0) == [[1, 2, 3, 4], [0]]
+    assert passes([2, 1], 4.0) == [[1, 0]]
 
 
 def test_who_comes_and_goes_changes_nobody_elses_bits(sampler):

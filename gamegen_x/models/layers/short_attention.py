@@ -53,7 +53,8 @@ class ShortAttention(torch.autograd.Function):
     def backward(ctx: Any, gradient: Float[Tensor, "s n e d"]) -> tuple[Tensor | None, ...]:
         query, key, value, query_gain, key_gain, angles, *between = ctx.saved_tensors
         turned_query, turned_key, per_query, per_key, scale, scores, shares = between
-        gradient = gradient.to(shares.dtype).transpose(1, 2).contiguous()  # autocast may have narrowed what was returned
+        gradient = gradient.to(shares.dtype)  # autocast may have narrowed what was returned
+        gradient = gradient.transpose(1, 2).contiguous()
         of_value = shares.mT @ gradient
         of_shares, shares = (gradient @ value.mT).to(scores.dtype), shares.to(scores.dtype)
         of_scores = shares * (of_shares - (of_shares * shares).sum(dim=-1, keepdim=True))
