@@ -163,9 +163,9 @@ async def play(cfg: DictConfig, harness: Harness) -> dict[str, Any]:
     }
 
 
-def room_sizes(num: int, seats: int | Sequence[int]) -> list[int]:
-    """The seats of each room that `num` bots need; a list of sizes is gone through again and again."""
-    wanted = [seats] if isinstance(seats, int) else list(seats)
+def room_sizes(num: int, seats: Sequence[int]) -> list[int]:
+    """The seats of each room that `num` bots need; the sizes are gone through again and again."""
+    wanted = list(seats)
     if num < 1 or not wanted or not all(1 <= size <= MAX_SEATS for size in wanted):
         raise ValueError(f"num is at least 1, and the seats of a room 1 to {MAX_SEATS}; got {num} and {wanted}")
     sizes: list[int] = []

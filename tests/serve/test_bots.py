@@ -13,7 +13,7 @@ def test_bots_play_and_tell_what_they_saw(server):
     wish = {
         "url": server.url,
         "num": 2,
-        "seats": 2,
+        "seats": [2],
         "seconds": 3,
         "world": None,
         "rooms": "bots",
@@ -63,10 +63,10 @@ def test_missing_weights_and_packages_are_said_with_what_to_run(tmp_path, monkey
 
 
 def test_bots_fill_one_room_after_another():
-    assert room_sizes(8, 8) == [8]
-    assert room_sizes(9, 4) == [4, 4, 4]
+    assert room_sizes(8, [8]) == [8]
+    assert room_sizes(9, [4]) == [4, 4, 4]
     assert room_sizes(8, [4, 1, 1, 1, 1]) == [4, 1, 1, 1, 1]
     assert room_sizes(6, [4, 1]) == [4, 1, 4]
-    for num, seats in ((0, 8), (1, 9), (1, [0]), (1, [])):
+    for num, seats in ((0, [8]), (1, [9]), (1, [0]), (1, [])):
         with pytest.raises(ValueError, match="seats of a room"):
             room_sizes(num, seats)
