@@ -61,6 +61,8 @@ def _chosen(only: Any) -> list[str]:
             raise ValueError(f"only={name}: no such part{nearest(name, PARTS)}; there are {', '.join(PARTS)}")
         if name in WITH_DIFFUSERS and find_spec("diffusers") is None:
             raise ValueError(f"{name} needs diffusers, its peer; install it: pip install 'gamegen-x[benchmarks]'")
+        if name == "sockets" and find_spec("psutil") is None:
+            raise ValueError(f"{name} needs psutil; install it: pip install 'gamegen-x[benchmarks,serve]'")
     return names
 
 

@@ -31,6 +31,7 @@ from gamegen_x.serve.rehearsal import Harness
 PEER = "bare echo"
 ROOM = "benchmark"
 PATIENCE_S = 60.0
+LEAST_ANSWERED = 0.9  # of the messages sent, or the figure means nothing
 TURN_S = 1 / 48  # a client looks at its clock twice a tick
 
 
@@ -159,8 +160,14 @@ async def _cost(server: Server, settings: DictConfig) -> float:
             await asyncio.gather(*(line.send(rate, settings.seconds) for line in lines))
             spent.append(server.seconds() - before)
             answers.append(sum(line.num_answers for line in lines) - answered)
-    more = answers[1] - (answers[0] + answers[2]) / 2
-    return max(spent[1] - (spent[0] + spent[2]) / 2, 1e-6) / max(more, 1)
+    wanted, more = len(lines) * settings.messages_per_second * settings.seconds, answers[1] - answers[0]
+    cost = spent[1] - (spent[0] + spent[2]) / 2
+    if more < wanted * LEAST_ANSWERED or cost <= 0:
+        raise RuntimeError(
+            f"{server.address} answered {more} of {wanted:g} messages for {cost:.3f} s of the processor: nothing can "
+            "be said of that; is the machine too busy, or sockets.seconds too short?"
+        )
+    return cost / more
 
 
 @contextmanager

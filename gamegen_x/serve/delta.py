@@ -134,9 +134,8 @@ class StateCodec:
         if place + np.count_nonzero(is_sent) != len(data) or (len(where) and where[-1] >= self.size):
             raise _cut_short(blob)
         values = np.zeros(len(where), np.int32)
-        values.view(np.uint8).reshape(-1, _MAX_WIDTH)[is_sent] = data[
-            place:
-        ]  # at the top, so that a shift brings the sign
+        # At the top of each number, so that a shift brings the sign.
+        values.view(np.uint8).reshape(-1, _MAX_WIDTH)[is_sent] = data[place:]
         folded = (self._zeros if base is None else base.folded).copy()
         folded[where] += values >> _SHIFT_OF[widths]
         return Packed(tick, folded, hash_of(folded))

@@ -107,7 +107,7 @@ class GameLoop:
         """Plays until cancelled. Ticks that cannot be kept are left out and counted, never made up for."""
         room = self.room
         block = room.rules.block
-        start = math.ceil(self.clock.now() / block) * block  # all rooms in step: a model draws them as one batch
+        start = math.ceil(self.clock.now() / block) * block  # all rooms in step: a model draws them together
         pacer = Pacer(block, self.max_behind, start, room.rules.sync.fixed_step)
         while True:
             await self.clock.sleep_until(pacer.next_at)

@@ -195,6 +195,17 @@ def test_streams_go_together_where_that_is_cheapest(num_players, pass_players):
         assert cost(found) <= cost([*parts, *rest]) + 1e-9
 
 
+def test_streams_that_go_apart_get_what_they_get_together(sampler):
+    apart = StreamSampler(NETWORKS, **SAMPLER, **{**LIVE, "pass_players": 0.0})
+
+    def played(by):
+        streams = [by.start("snow", 5 + i, count, frames(count)) for i, count in enumerate((2, 1, 3, 1))]
+        by.leave(streams[1], 0)  # nobody is left there
+        return [frame for tick in range(3) for frame in by.step(streams, [keys(tick + i) for i in range(4)])]
+
+    assert same(played(sampler), played(apart))
+
+
 def test_a_full_room_does_not_blow_up_those_of_one_player():
     assert passes([4, 1, 1, 1, 1], 4.0) == [[1, 2, 3, 4], [0]]
     assert passes([2, 1], 4.0) == [[1, 0]]
