@@ -1,4 +1,5 @@
-# Every target sets up what it needs: one environment, .venv/, made once and used by all.
+# One environment, .venv/, made once: every target that runs something sets it up first, except check.
+#   make setup       only the environment: .venv/ with everything that the rest needs
 #   make demo        a world of your own in ten minutes: record, curate, train, sample, measure, one report
 #   make reproduce   the same from nothing at the full budget of `tiny`, with its quality gates: an hour on two cores
 #   make play        the shipped weights in a browser, for several players
@@ -15,13 +16,15 @@ PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c 
 
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo reproduce play test check benchmarks clean
+.PHONY: setup demo reproduce play test check benchmarks clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) torch==$$(sed -n 's/^torch==//p' constraints.txt)
 	$(PIP) -e '.[$(EXTRAS)]'
 	touch $@
+
+setup: $(VENV)/.installed
 
 demo: $(VENV)/.installed
 	$(RUN) -m gamegen_x.walk budget=demo
@@ -30,7 +33,7 @@ reproduce: $(VENV)/.installed
 	$(RUN) -m gamegen_x.walk budget=full
 
 play: $(VENV)/.installed
-	$(RUN) -m gamegen_x.serve world=model
+	$(RUN) -m gamegen_x.serve
 
 test: $(VENV)/.installed
 	$(MAKE) --no-print-directory check

@@ -69,7 +69,10 @@ def main(cfg: DictConfig) -> None:
 
 
 def check_request(cfg: DictConfig, action_space: ActionSpace) -> npt.NDArray[np.uint8] | None:
-    """Says what is wrong with a request before torch is imported; gives the keys `[p t k]`, if there are any."""
+    """Says what is wrong with a request before torch is imported; gives the keys `[p t k]`, if there are any.
+
+    The keys begin where the frames of continue_video end: `t` counts those, too.
+    """
     num_frames = 1 if cfg.num_frames is None else cfg.num_frames
     if min(cfg.num_players, cfg.scale, num_frames, cfg.num_context_frames) < 1:
         raise ValueError(
@@ -86,7 +89,15 @@ def check_request(cfg: DictConfig, action_space: ActionSpace) -> npt.NDArray[np.
                 raise FileNotFoundError(f"{option}: no video file {path} (seen from {Path.cwd()})")
     if cfg.instruction:
         Instruction(cfg.instruction, cfg.instruction_frame)
-    return read_keys(cfg["keys"], action_space, cfg.num_players) if cfg["keys"] else None
+    if cfg.continue_video and num_frames <= cfg.num_context_frames and cfg.num_frames is not None:
+        raise ValueError(
+            f"num_frames={num_frames} has no frame after the first num_context_frames={cfg.num_context_frames}, which "
+            "are those of continue_video; give more, or let keys say how many follow: num_frames=null"
+        )
+    held = read_keys(cfg["keys"], action_space, cfg.num_players) if cfg["keys"] else None
+    if held is None or not cfg.continue_video:
+        return held
+    return np.pad(held, ((0, 0), (cfg.num_context_frames, 0), (0, 0)))  # nobody knows which were held before
 
 
 def read_keys(text: str, action_space: ActionSpace, num_players: int) -> npt.NDArray[np.uint8]:

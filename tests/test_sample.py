@@ -8,7 +8,7 @@ from gamegen_x.sampling.video_file import write_video
 from gamegen_x.schema.action_space import ActionSpace
 from gamegen_x.schema.trace import Trace
 from gamegen_x.world.facts import stepped
-from sample import read_frames, true_facts
+from sample import check_request, read_frames, true_facts
 
 SIZE = (64, 96)  # height and width
 
@@ -72,3 +72,17 @@ def test_a_new_world_begins_with_its_seed_and_another_games_keys_are_told_nothin
     assert told["pose"].shape == (4, 3, 3, 3)
     assert true_facts(cfg, ActionSpace("other", ("x",)), np.zeros((4, 3, 1), np.uint8)) is None
     assert "knows other keys" in capsys.readouterr().out
+
+
+def test_keys_begin_where_the_given_video_ends(videos):
+    keys = ActionSpace("game", ("w", "d"))
+    cfg = sample_config(f"continue_video={videos['dark']}", "num_context_frames=4", "keys=w*3")
+    held = check_request(cfg, keys)
+    np.testing.assert_array_equal(held, [[[0, 0]] * 4 + [[1, 0]] * 3] * 2)
+    np.testing.assert_array_equal(check_request(sample_config("keys=w*3"), keys), [[[1, 0]] * 3] * 2)
+
+
+def test_a_clip_that_ends_before_anything_is_made_is_refused(videos):
+    cfg = sample_config(f"continue_video={videos['dark']}", "num_context_frames=8", "num_frames=8")
+    with pytest.raises(ValueError, match=r"num_frames=8 has no frame after .* num_context_frames=8"):
+        check_request(cfg, ActionSpace("game", ("w", "d")))

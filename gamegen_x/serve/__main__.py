@@ -1,4 +1,4 @@
-"""Serves a world to browsers: `python -m gamegen_x.serve world=truth` (configs/serve.yaml)."""
+"""Serves a world to browsers: `python -m gamegen_x.serve` (configs/serve.yaml)."""
 
 from __future__ import annotations
 

@@ -210,7 +210,7 @@ def main(cfg: DictConfig) -> None:
     try:
         found = asyncio.run(play(cfg, build(cfg.room)))
     except httpx.ConnectError:
-        raise ValueError(f"no server at {cfg.url}; run: python -m gamegen_x.serve world=truth") from None
+        raise ValueError(f"no server at {cfg.url}; run: python -m gamegen_x.serve") from None
     line = json.dumps(found)
     with atomic_file(cfg.output) as path:
         path.write_text(line + "\n")

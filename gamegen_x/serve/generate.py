@@ -23,6 +23,7 @@ WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
 
 @dataclass(frozen=True)
 class GenerateRules:
+    weights: str
     folder: str
     max_waiting: int  # jobs; more are refused
     max_kept: int  # finished clips; then the oldest is removed
@@ -64,14 +65,14 @@ class QueueFullError(ValueError):
 
 
 class Generator:
-    def __init__(self, rules: GenerateRules, weights: str, device: str) -> None:
-        self.rules, self.weights, self.device = rules, weights, device
+    def __init__(self, rules: GenerateRules, device: str) -> None:
+        self.rules, self.device = rules, device
         self.jobs: OrderedDict[str, Job] = OrderedDict()
         self._news = asyncio.Event()
 
     def submit(self, order: ClipOrder) -> Job:
         """Raises ValueError on keys that the weights do not know, QueueFullError where too many wait."""
-        space = ActionSpace.from_dict(read_config(self.weights)["action_space"])
+        space = ActionSpace.from_dict(read_config(self.rules.weights)["action_space"])
         space.parse(order.keys)
         if order.num_frames > self.rules.max_frames:
             raise ValueError(f"num_frames is at most {self.rules.max_frames}, got {order.num_frames}")
@@ -109,7 +110,7 @@ class Generator:
     async def _make(self, job: Job) -> None:
         ours, theirs = multiprocessing.Pipe(duplex=False)
         path = Path(self.rules.folder) / f"{job.id}.mp4"
-        arguments = (theirs, job.order, path, self.weights, self.device, self.rules.scale, self.rules.crf)
+        arguments = (theirs, job.order, path, self.rules.weights, self.device, self.rules.scale, self.rules.crf)
         process = multiprocessing.get_context("spawn").Process(target=_make_clip, args=arguments, daemon=True)
         self._change(job.id, stage=RUNNING)
         await asyncio.to_thread(process.start)

@@ -65,7 +65,7 @@ class Host:
         self.lobby = Lobby(self.make_room, build(cfg.lobby))
         self.sockets: SocketRules = build(cfg.socket)
         self.recording = build(cfg.recording)
-        self.generator = Generator(build(cfg.generate), cfg.weights, cfg.device)
+        self.generator = Generator(build(cfg.generate), cfg.device)
         self.player_key = cfg.player_key.encode() if cfg.player_key else secrets.token_bytes(32)
         self.started_at = time.monotonic()
         self.num_visits = 0

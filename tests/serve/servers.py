@@ -22,7 +22,7 @@ PATIENCE_S = 60.0  # machines that run tests are busy
 
 def serve_config(*overrides):
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return compose("serve", overrides=list(overrides))
+        return compose("serve", overrides=["world=truth", *overrides])
 
 
 def wait_until(is_true, said="it never became true", seconds=PATIENCE_S):

@@ -16,8 +16,17 @@ def order(**changes):
 
 
 def generator(folder, **changes):
-    rules = {"max_waiting": 1, "max_kept": 1, "max_frames": 16, "patience_s": 300, "scale": 2, "crf": 18}
-    return Generator(GenerateRules(str(folder), **{**rules, **changes}), WEIGHTS, "cpu")
+    rules = {
+        "weights": WEIGHTS,
+        "folder": str(folder),
+        "max_waiting": 1,
+        "max_kept": 1,
+        "max_frames": 16,
+        "patience_s": 300,
+        "scale": 2,
+        "crf": 18,
+    }
+    return Generator(GenerateRules(**rules | changes), "cpu")
 
 
 async def finished(maker, job):
@@ -58,4 +67,4 @@ def test_orders_are_checked_at_the_door(tmp_path):
     with pytest.raises(QueueFullError):
         maker.submit(order())
     with pytest.raises(FileNotFoundError, match="make demo"):
-        Generator(maker.rules, str(tmp_path / "none"), "cpu").submit(order())
+        generator(tmp_path, weights=str(tmp_path / "none")).submit(order())
