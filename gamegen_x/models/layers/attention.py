@@ -95,7 +95,8 @@ def attend(
     mask: Bool[Tensor, "..."] | None,  # true where a key may be seen
 ) -> Float[Tensor, "s n e d"]:
     """softmax(q k^T / sqrt(d)) v of normed, then rotated queries and keys, by the way that is faster on this device."""
-    if query.device.type == "cpu" and key.shape[1] <= MAX_KEYS_FOR_SHORT_ATTENTION:
+    is_short = query.device.type == "cpu" and key.shape[1] <= MAX_KEYS_FOR_SHORT_ATTENTION
+    if is_short and torch.is_grad_enabled():  # without gradients the fused kernel is the faster one
         gains: tuple[Tensor | None, Tensor] = (query_norm.weight, key_norm.weight)
         if angles is None:  # a product is all that they are then
             gains = (None, query_norm.weight * key_norm.weight)
