@@ -28,7 +28,19 @@ LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 FOREIGN = ("git", "cd", "tar", "wandb", "tensorboard", "open", "cat", "ls")  # programs that are not ours
 SHELL = ("bash", "sh", "console")
 INVENTED = ("dots", "mine")  # what pages call the reader's own game, dataset or recipe
-ROOTS = ("train", "curate", "record", "sample", "evaluate", "soak", "serve", "bots", "replay", "two_windows")
+ROOTS = (
+    "train",
+    "curate",
+    "record",
+    "sample",
+    "evaluate",
+    "soak",
+    "serve",
+    "bots",
+    "replay",
+    "two_windows",
+    "real_lines",
+)
 
 
 def name_of(path):

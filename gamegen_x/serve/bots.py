@@ -7,7 +7,7 @@ import itertools
 import json
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -150,17 +150,35 @@ async def play(cfg: DictConfig, harness: Harness) -> dict[str, Any]:
         bots = [Bot(url, name, harness, cfg.seed + i, cfg.hold_s) for i, name in enumerate(places[: cfg.num])]
         before = (await browser.get("/status")).json()
         started, end = time.monotonic(), _now() + 1000 * cfg.seconds
+        asking = asyncio.create_task(status_at(browser, end - 1000 * cfg.told_within_s))
         await asyncio.gather(*(bot.play(end) for bot in bots))
         seconds = time.monotonic() - started
-        after = (await browser.get("/status")).json()
+        after, near_the_end = (await browser.get("/status")).json(), await asking
     mine = [room for room in after["rooms"] if room["name"] in rooms]
     return {
         **summary([bot.report for bot in bots], seconds, cfg.stall_s),
+        "lost_events": lost_events(bots, near_the_end["rooms"]),
         "server_memory_growth_mb": round(after["memory_mb"] - before["memory_mb"], 1),
         "server_block_ms_p99": max(room["block_ms"]["p99"] for room in mine),
         "server_late_ms_p99": max(room["late_ms"]["p99"] for room in mine),
         "skipped_ticks": sum(room["skipped_ticks"] for room in mine),
     }
+
+
+async def status_at(browser: httpx.AsyncClient, moment_ms: float) -> dict[str, Any]:
+    await asyncio.sleep(max(0.0, moment_ms - _now()) / 1000)
+    status: dict[str, Any] = (await browser.get("/status")).json()
+    return status
+
+
+def lost_events(bots: Sequence[Bot], rooms: Sequence[Mapping[str, Any]]) -> int:
+    """Events that a server had for the bots' seats some time before the end, and that they never heard."""
+    said = {room["name"]: room["events"] for room in rooms}
+    return sum(
+        max(0, said[bot.client.room][bot.client.welcome.seat] - bot.client.event)
+        for bot in bots
+        if bot.client.welcome is not None
+    )
 
 
 def room_sizes(num: int, seats: Sequence[int]) -> list[int]:
@@ -187,6 +205,7 @@ def summary(reports: Sequence[BotReport], seconds: float, stall_s: float) -> dic
         "seconds": round(seconds, 1),
         "frames_per_second_mean": round(float(np.mean(rates)), 2),
         "frames_per_second_min": round(min(rates), 2),
+        "pictures_min": min(report.pictures for report in reports),
         "frames_per_second_max_over_min": round(max(rates) / max(min(rates), 1e-9), 3),
         "stalled_percent": round(stalled / (10 * seconds * len(reports)), 2),
         "key_to_frame_ms_p50": quantile(reflected, 0.5, digits=1) or 0.0,

@@ -66,6 +66,10 @@ class FaultLink:
         if draws[2] < faults.duplicate and not faults.is_stream:
             self._put(arrival + faults.delay, data)
 
+    @property
+    def next_arrival(self) -> float | None:
+        return self._arriving[0][0] if self._arriving else None
+
     def receive(self, now: float) -> list[tuple[float, bytes | str]]:
         """What has arrived by now, with its moment, in order."""
         found = []

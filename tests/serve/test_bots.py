@@ -18,6 +18,7 @@ def test_bots_play_and_tell_what_they_saw(server):
         "world": None,
         "rooms": "bots",
         "hold_s": 0.2,
+        "told_within_s": 0.5,
         "stall_s": 0.5,
         "seed": 1,
     }
