@@ -23,7 +23,7 @@ from gamegen_x.schema.files import atomic_file
 
 PARTS = ("train_step", "vae_decode", "stream", "sync", "sockets", "data_loader", "curation", "renderer")
 WITH_DIFFUSERS = ("train_step", "vae_decode")
-VERSIONS_OF = ("torch", "diffusers", "av", "decord", "webdataset", "numpy")
+VERSIONS_OF = ("torch", "diffusers", "av", "decord", "webdataset", "fastapi", "uvicorn", "websockets", "numpy")
 MISSED = 1  # exit status
 
 
