@@ -74,6 +74,10 @@ class StateSettings:
                 f"state.channels is {self.channels}, but its drawer draws {self.drawer.num_channels}; "
                 f"set state.channels={self.drawer.num_channels}"
             )
+        if self.channels is None and self.near_angle is not None:
+            raise ValueError(
+                f"data.state.near_angle={self.near_angle} is told with the state, and state=none tells none; leave it out"
+            )
 
     @property
     def facts(self) -> set[str]:
@@ -107,7 +111,7 @@ class Drawing:
 def drawing_of(described: Mapping[str, Any], spatial_factor: int) -> Drawing | None:
     """How the networks of a weights folder are told of a world, by its config.json; None: they are told nothing."""
     drawn = described.get("drawn_state")
-    if drawn is None:
+    if drawn is None or drawn.get("channels") is None:  # older weights of state=none name a drawer, too
         return None
     named = [str(drawn.get("_target_")), str(drawn["drawer"].get("_target_"))]
     foreign = [name for name in named if not name.startswith(DRAWERS)]

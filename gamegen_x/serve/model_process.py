@@ -85,7 +85,7 @@ def read_shape(weights: str) -> Shape:
         width=int(config["width"]),
         keys=ActionSpace.from_dict(config["action_space"]).keys,
         fps=float(config["fps"]),
-        is_told=config.get("drawn_state") is not None,
+        is_told=(config.get("drawn_state") or {}).get("channels") is not None,
     )
 
 

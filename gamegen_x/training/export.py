@@ -51,7 +51,7 @@ def describe(cfg: DictConfig, task: Task, facts: Mapping[str, Any], made_by: Map
         "latent_shift": shift,
         "sampler": to_dict(cfg.sampler),
         # How the state that the networks are told is drawn.
-        "drawn_state": to_dict(cfg.data).get("state") if has_msdit else None,
+        "drawn_state": drawn_state(cfg) if has_msdit else None,
         "networks": kept | {name: to_dict(cfg[name]) for name in NETWORKS if name in cfg.task},
         "made_by": {**made_by, "commit": _commit()},
     }
@@ -59,6 +59,12 @@ def describe(cfg: DictConfig, task: Task, facts: Mapping[str, Any], made_by: Map
         made = {**before["made_by"], "small_decoder": described["made_by"]}
         return {**before, "networks": described["networks"], "made_by": made}
     return described
+
+
+def drawn_state(cfg: DictConfig) -> dict[str, Any] | None:
+    """How a run draws the state that it tells its networks; None where it tells them none (`state=none`)."""
+    drawn: dict[str, Any] | None = to_dict(cfg.data).get("state")
+    return drawn if drawn is not None and drawn["channels"] is not None else None
 
 
 def write_weights(task: Task, folder: Path, config: Mapping[str, Any], dtype: str, before: str | None) -> None:

@@ -1,5 +1,6 @@
 """A stream is told what is true of its world: the same as in training, also after a rewind."""
 
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 
@@ -187,6 +188,9 @@ def test_weights_say_how_they_are_told():
     assert drawing.size == GRID
     assert drawing.settings.near_angle == 0.55
     assert drawing_of({"drawn_state": None}, 8) is None
+    assert drawing_of({**described, "drawn_state": {**described["drawn_state"], "channels": None}}, 8) is None
+    with pytest.raises(ValueError, match=r"near_angle=0.55 is told with the state"):
+        replace(drawing.settings, channels=None)
     with pytest.raises(ValueError, match="only, their config names"):
         drawing_of({**described, "drawn_state": {"_target_": "os.system", "drawer": {}}}, 8)
 
