@@ -76,7 +76,7 @@ class StateSettings:
             )
         if self.channels is None and self.near_angle is not None:
             raise ValueError(
-                f"data.state.near_angle={self.near_angle} is told with the state, and state=none tells none; leave it out"
+                f"data.state.near_angle={self.near_angle} is told with the state, and none is told; leave it out"
             )
 
     @property
@@ -111,12 +111,14 @@ class Drawing:
 def drawing_of(described: Mapping[str, Any], spatial_factor: int) -> Drawing | None:
     """How the networks of a weights folder are told of a world, by its config.json; None: they are told nothing."""
     drawn = described.get("drawn_state")
-    if drawn is None or drawn.get("channels") is None:  # older weights of state=none name a drawer, too
+    if drawn is None:
         return None
     named = [str(drawn.get("_target_")), str(drawn["drawer"].get("_target_"))]
     foreign = [name for name in named if not name.startswith(DRAWERS)]
     if foreign:
         raise ValueError(f"weights may be told of a world by {list(DRAWERS)} only, their config names {foreign}")
+    if drawn.get("channels") is None:  # drawn for others than the networks, such as the loss around players
+        return None
     picture = (int(described["height"]), int(described["width"]))
     size = (picture[0] // spatial_factor, picture[1] // spatial_factor)
     return Drawing(build(drawn), size, picture)
