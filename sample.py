@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from gamegen_x.config import entry_point
 from gamegen_x.schema.action_space import ActionSpace
 from gamegen_x.schema.caption import Instruction
+from gamegen_x.schema.trace import Trace
 from gamegen_x.schema.weights_folder import check_files, read_config
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def main(cfg: DictConfig) -> None:
 def check_request(cfg: DictConfig, action_space: ActionSpace) -> npt.NDArray[np.uint8] | None:
     """Says what is wrong with a request before torch is imported; gives the keys `[p t k]`, if there are any.
 
-    The keys begin where the frames of continue_video end: `t` counts those, too.
+    They begin with those of the given frames of continue_video: as recorded, or none where it is a plain video.
     """
     num_frames = 1 if cfg.num_frames is None else cfg.num_frames
     if min(cfg.num_players, cfg.scale, num_frames, cfg.num_context_frames) < 1:
@@ -97,7 +98,21 @@ def check_request(cfg: DictConfig, action_space: ActionSpace) -> npt.NDArray[np.
     held = read_keys(cfg["keys"], action_space, cfg.num_players) if cfg["keys"] else None
     if held is None or not cfg.continue_video:
         return held
-    return np.pad(held, ((0, 0), (cfg.num_context_frames, 0), (0, 0)))  # nobody knows which were held before
+    past = np.zeros((cfg.num_players, cfg.num_context_frames, action_space.num_keys), np.uint8)
+    session = recorded_session(cfg.continue_video, cfg.num_players)
+    if session is not None and session.action_space.keys == action_space.keys:
+        known = session.actions[: cfg.num_context_frames]
+        past[:, : len(known)] = known.transpose(1, 0, 2)
+    return np.concatenate([past, held], axis=1)
+
+
+def recorded_session(continue_video: str, num_players: int) -> Trace | None:
+    """The session whose seats these videos are, in order; None for others."""
+    paths = [Path(path) for path in continue_video.split("|")]
+    folder = paths[0].parent
+    if not (folder / "trace.json").is_file() or paths != [folder / f"seat-{i}.mp4" for i in range(num_players)]:
+        return None
+    return Trace.load(folder)
 
 
 def read_keys(text: str, action_space: ActionSpace, num_players: int) -> npt.NDArray[np.uint8]:
@@ -177,7 +192,6 @@ def true_facts(cfg: DictConfig, action_space: ActionSpace, held: npt.NDArray[np.
     """Facts `[t ...]` of a new world under these keys `[t p k]`, or of a recorded one that goes on; None: unknown."""
     from gamegen_x.config import build
     from gamegen_x.games.snowglobe_conditions import FACTS
-    from gamegen_x.schema.trace import Trace
     from gamegen_x.world.facts import stepped
 
     if list(cfg.game["keys"]["keys"]) != list(action_space.keys):
@@ -190,16 +204,14 @@ def true_facts(cfg: DictConfig, action_space: ActionSpace, held: npt.NDArray[np.
         sky = ", ".join(classes[int(facts[fact][0])] for fact, classes in FACTS.items())
         print(f"the world of seed={cfg.seed} begins with {sky}, whatever the prompt says; another seed, another world")
         return facts
-    folders = {Path(path).parent for path in cfg.continue_video.split("|")}
-    folder = folders.pop()
-    seats = [Path(path).name for path in cfg.continue_video.split("|")]
-    if folders or not (folder / "trace.json").is_file() or seats != [f"seat-{i}.mp4" for i in range(cfg.num_players)]:
+    session = recorded_session(cfg.continue_video, cfg.num_players)
+    if session is None:
         print(
             f"these weights are told nothing: {cfg.continue_video} are not the {cfg.num_players} seats of one recorded "
             "session, seat-0.mp4 first"
         )
         return None
-    past = {name: values[: cfg.num_context_frames] for name, values in Trace.load(folder).state.items()}
+    past = {name: values[: cfg.num_context_frames] for name, values in session.state.items()}
     world = dynamics.start({name: values[-1] for name, values in past.items()})
     num_past = len(past["pose"])
     _, coming = stepped(world, held[num_past:], {max(0, frame - num_past): text for frame, text in said.items()})

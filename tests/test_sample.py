@@ -60,6 +60,13 @@ def test_the_truth_of_a_recorded_session_goes_on_where_its_frames_end(tmp_path, 
     assert true_facts(cfg, keys, held) is None
     assert "are not the 2 seats of one recorded session" in capsys.readouterr().out
     Trace(tmp_path, "snowglobe", 3, 24.0, keys, ("one", "two"), held, facts).save()
+    for seat in range(2):
+        write_video(tmp_path / f"seat-{seat}.mp4", np.zeros((12, 32, 48, 3), np.uint8), 24.0, 0)
+    asked = check_request(
+        sample_config(f"continue_video={cfg.continue_video}", "num_context_frames=8", "keys=a*3"), keys
+    )
+    np.testing.assert_array_equal(asked[:, :8], held[:8].transpose(1, 0, 2))
+    np.testing.assert_array_equal(asked[:, 8:], [keys.parse("a*3")] * 2)
     told = true_facts(cfg, keys, held)
     np.testing.assert_array_equal(told["pose"][:8], facts["pose"][:8])
     np.testing.assert_allclose(told["pose"][8:], facts["pose"][8:], atol=1e-5)

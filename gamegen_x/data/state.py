@@ -76,7 +76,7 @@ class StateSettings:
             )
         if self.channels is None and self.near_angle is not None:
             raise ValueError(
-                f"data.state.near_angle={self.near_angle} is told with the state, and none is told; leave it out"
+                f"data.state.near_angle={self.near_angle} is told with the state, and none is told; set it to null"
             )
 
     @property

@@ -157,6 +157,7 @@ async def play(cfg: DictConfig, harness: Harness) -> dict[str, Any]:
     mine = [room for room in after["rooms"] if room["name"] in rooms]
     return {
         **summary([bot.report for bot in bots], seconds, cfg.stall_s),
+        "lost_seats": sum(max(0, bot.client.num_joins - 1) for bot in bots),
         "lost_events": lost_events(bots, near_the_end["rooms"]),
         "server_memory_growth_mb": round(after["memory_mb"] - before["memory_mb"], 1),
         "server_block_ms_p99": max(room["block_ms"]["p99"] for room in mine),
@@ -173,11 +174,11 @@ async def status_at(browser: httpx.AsyncClient, moment_ms: float) -> dict[str, A
 
 def lost_events(bots: Sequence[Bot], rooms: Sequence[Mapping[str, Any]]) -> int:
     """Events that a server had for the bots' seats some time before the end, and that they never heard."""
-    said = {room["name"]: room["events"] for room in rooms}
+    said = {room["name"]: room["last_events"] for room in rooms}
     return sum(
         max(0, said[bot.client.room][bot.client.welcome.seat] - bot.client.event)
         for bot in bots
-        if bot.client.welcome is not None
+        if bot.client.welcome is not None and bot.client.room in said
     )
 
 
@@ -224,11 +225,13 @@ def _now() -> float:
 
 @entry_point("bots")
 def main(cfg: DictConfig) -> None:
-    if cfg.seconds <= 0:
-        raise ValueError(f"seconds is above 0, got {cfg.seconds}")
+    if not 0 <= cfg.told_within_s < cfg.seconds:
+        raise ValueError(
+            f"seconds is above told_within_s, and that at least 0; got {cfg.seconds} and {cfg.told_within_s}"
+        )
     try:
         found = asyncio.run(play(cfg, build(cfg.room)))
-    except httpx.ConnectError:
+    except (httpx.ConnectError, httpx.ConnectTimeout):
         raise ValueError(f"no server at {cfg.url}; run: python -m gamegen_x.serve") from None
     line = json.dumps(found)
     with atomic_file(cfg.output) as path:

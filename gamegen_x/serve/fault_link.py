@@ -27,6 +27,16 @@ class LinkFaults:
     is_stream: bool = False  # in order and without loss, but late, as TCP does it
     outages: Sequence[tuple[float, float]] = field(default=())  # from, to: nothing gets through
 
+    def __post_init__(self) -> None:
+        for name in ("loss", "duplicate", "reorder"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is a share from 0 to 1, got {getattr(self, name)}")
+        for name in ("delay", "jitter", "reorder_by", "bytes_per_tick", "max_queue", "poll_ticks"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} is at least 0, got {getattr(self, name)}")
+        if any(len(outage) != len(("from", "to")) for outage in self.outages):
+            raise ValueError(f"an outage is the ticks [from, to], got {list(self.outages)}")
+
 
 class FaultLink:
     """`send` puts messages in, `receive` gives those that have arrived by then."""

@@ -42,7 +42,7 @@ def of_room(found: OpenRoom) -> dict[str, Any]:
         "here": found.players(),
         "away": [seat.number for seat in room.seats if seat.presence is Presence.AWAY],
         "spectators": len(room.spectators),
-        "events": [seat.last_event for seat in room.seats],
+        "last_events": [seat.last_event for seat in room.seats],
         "tick": room.tick,
         "fps": room.world.fps,
         "block": room.rules.block,

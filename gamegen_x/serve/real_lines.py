@@ -21,87 +21,78 @@ from omegaconf import DictConfig
 from gamegen_x.config import CONFIGS, entry_point, nearest, to_dict
 from gamegen_x.schema.files import atomic_file
 from gamegen_x.serve.__main__ import check_packages
+from gamegen_x.serve.bots import MAX_SEATS
 from gamegen_x.serve.fault_link import LinkFaults
 from gamegen_x.serve.replay import replayed, world_of
+from gamegen_x.serve.server_process import POLL_S, end, server_process
 from gamegen_x.serve.session_log import SUFFIX, read_session
 from gamegen_x.serve.tun_relay import TunRelay
 
 MISSED = 1  # exit status
 SERVER, PLAYERS = 0, 1  # ends
 PORT = 8000  # of a namespace in which nobody else listens
-END_S = 30.0
-POLL_S = 0.1
 FPS = 24.0  # ticks of the lines' times
 READY = "ready\n"
-FAILED_LINES = 5
-
-
-@contextmanager
-def serving(relay: TunRelay, output: Path, settings: list[str], patience_s: float) -> Iterator[None]:
-    """A server at its end, until it is ready. Raises ValueError with its last words."""
-    log_path = output / "server.log"
-    command = [sys.executable, "-m", "gamegen_x.serve", f"host={relay.addresses[SERVER]}", f"port={PORT}", *settings]
-    with log_path.open("w") as log:
-        process = subprocess.Popen(
-            relay.command(SERVER, *command), stdout=log, stderr=subprocess.STDOUT, cwd=CONFIGS.parent
-        )
-        try:
-            until = time.monotonic() + patience_s
-            while READY not in log_path.read_text():
-                if process.poll() is not None or time.monotonic() > until:
-                    said = "\n".join(log_path.read_text().splitlines()[-FAILED_LINES:])
-                    raise ValueError(f"the server was not ready:\n{said}")
-                time.sleep(POLL_S)
-            yield
-        finally:
-            process.terminate()
-            try:
-                process.wait(END_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+SESSIONS = f"bots-0*{SUFFIX}"
+SHORTEST_QUIET_S = 2.0  # longer than bots leave to what happened last
 
 
 def played(line: Mapping[str, Any], output: Path, cfg: DictConfig) -> dict[str, Any]:
     """What the bots saw on one line, and whether the session is played again with the same states."""
-    output.mkdir(parents=True, exist_ok=True)
+    sessions, log_path = output / "sessions", output / "server.log"
+    sessions.mkdir(parents=True, exist_ok=True)
+    earlier = set(sessions.glob(SESSIONS))
     quiet = LinkFaults(delay=float(line.get("delay", LinkFaults.delay)))
     with TunRelay(quiet, cfg.seed, FPS) as relay:
-        settings = ["world=truth", f"recording.folder={output / 'sessions'}", "recording.restore_s=0"]
-        settings += [f"generate.folder={output / 'generated'}", *cfg.server]
-        with serving(relay, output, settings, cfg.patience_s):
-            url = f"url=http://{relay.addresses[SERVER]}:{PORT}"
-            bots = [
-                url,
-                f"num={cfg.num_bots}",
-                f"seats=[{cfg.num_bots}]",
-                f"seconds={cfg.seconds + 2 * cfg.quiet_s}",
-                f"seed={cfg.seed}",
-            ]
-            command = [sys.executable, "-m", "gamegen_x.serve.bots", *bots, f"output={output / 'bots.json'}"]
-            playing = subprocess.Popen(
-                relay.command(PLAYERS, *command),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                cwd=CONFIGS.parent,
-            )
-            time.sleep(cfg.quiet_s)  # bots start and join
-            relay.faults = faults_from(line, relay.now)
-            time.sleep(cfg.seconds)
-            relay.faults = quiet  # what was said can arrive before the end
-            said, mistakes = playing.communicate()
-            if playing.returncode != 0:
-                raise ValueError(f"the bots failed:\n{mistakes[-2000:]}")
+        settings = [f"host={relay.addresses[SERVER]}", f"port={PORT}", "world=truth", "recording.restore_s=0"]
+        settings += [f"recording.folder={sessions}", f"generate.folder={output / 'generated'}", *cfg.server]
+        command = relay.command(SERVER, sys.executable, "-m", "gamegen_x.serve", *settings)
+        with server_process(command, log_path, lambda: READY in log_path.read_text(), cfg.patience_s):
+            with playing(relay, output, cfg) as bots:
+                until = time.monotonic() + cfg.patience_s
+                while not set(sessions.glob(SESSIONS)) - earlier and bots.poll() is None and time.monotonic() < until:
+                    time.sleep(POLL_S)  # a session begins when somebody sits down
+                time.sleep(cfg.quiet_s)
+                relay.faults = faults_from(line, relay.now)
+                time.sleep(cfg.seconds)
+                relay.faults = quiet  # what was said can arrive before the end
+                said, mistakes = bots.communicate(timeout=2 * cfg.quiet_s + cfg.patience_s)
+                if bots.returncode != 0:
+                    raise ValueError(f"the bots failed:\n{mistakes[-2000:]}")
             share = relay.num_lost / max(1, relay.num_sent)
-    (log,) = (output / "sessions").glob(f"bots-0*{SUFFIX}")
-    session = read_session(log)
-    num_ticks = sum(1 for _ in replayed(session, world_of(session)))
+    new = set(sessions.glob(SESSIONS)) - earlier
+    if len(new) != 1:
+        raise ValueError(f"{len(new)} new sessions of bots in {sessions}, expected one; {log_path} may say why")
     return {
         **json.loads(said.splitlines()[-1]),
+        **played_again(new.pop()),
         "packets_lost_percent": round(100 * share, 2),
-        "ticks_replayed": num_ticks,
     }
+
+
+@contextmanager
+def playing(relay: TunRelay, output: Path, cfg: DictConfig) -> Iterator[subprocess.Popen[str]]:
+    """Bots at their end, who end with whoever measures them."""
+    settings = [f"url=http://{relay.addresses[SERVER]}:{PORT}", f"num={cfg.num_bots}", f"seats=[{cfg.num_bots}]"]
+    settings += [f"seconds={cfg.seconds + 2 * cfg.quiet_s}", f"seed={cfg.seed}", f"output={output / 'bots.json'}"]
+    command = relay.command(PLAYERS, sys.executable, "-m", "gamegen_x.serve.bots", *settings)
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=CONFIGS.parent
+    ) as bots:
+        try:
+            yield bots
+        finally:
+            end(bots)
+
+
+def played_again(log: Path) -> dict[str, Any]:
+    session, num_ticks = read_session(log), 0
+    try:
+        for _ in replayed(session, world_of(session)):
+            num_ticks += 1
+    except ValueError as difference:
+        return {"ticks_replayed": num_ticks, "first_difference": str(difference)}
+    return {"ticks_replayed": num_ticks, "first_difference": None}
 
 
 def faults_from(line: Mapping[str, Any], now: float) -> LinkFaults:
@@ -111,7 +102,11 @@ def faults_from(line: Mapping[str, Any], now: float) -> LinkFaults:
 
 
 def is_whole(row: Mapping[str, Any]) -> bool:
-    return row["desyncs"] == 0 and row["lost_events"] == 0 and row["pictures_min"] > 0 and row["ticks_replayed"] > 0
+    """Nobody's state differed, no event and no seat was lost, and the session, played again, is the same."""
+    is_same = row["first_difference"] is None and row["ticks_replayed"] > 0
+    return (
+        is_same and row["pictures_min"] > 0 and not any(row[name] for name in ("desyncs", "lost_events", "lost_seats"))
+    )
 
 
 def check_lines(lines: Mapping[str, Mapping[str, Any]]) -> None:
@@ -119,14 +114,17 @@ def check_lines(lines: Mapping[str, Mapping[str, Any]]) -> None:
     for name, line in lines.items():
         try:
             faults_from(line, 0.0)
-        except TypeError as mistake:
+        except (TypeError, ValueError) as mistake:
             raise ValueError(f"lines.{name}: {mistake}; see LinkFaults in serve/fault_link.py") from None
 
 
 @entry_point("real_lines", {"lines": dict})
 def main(cfg: DictConfig) -> None:
-    if cfg.seconds < 1 or cfg.quiet_s < 1 or cfg.num_bots < 1:
-        raise ValueError("seconds, quiet_s and num_bots are at least 1")
+    if cfg.seconds < 1 or cfg.quiet_s < SHORTEST_QUIET_S or not 1 <= cfg.num_bots <= MAX_SEATS:
+        raise ValueError(
+            f"seconds is at least 1, quiet_s at least {SHORTEST_QUIET_S:g} and num_bots 1 to {MAX_SEATS}, "
+            f"got {cfg.seconds:g}, {cfg.quiet_s:g} and {cfg.num_bots}"
+        )
     lines: dict[str, dict[str, Any]] = to_dict(cfg.lines)
     check_lines(lines)
     chosen = [cfg.only] if isinstance(cfg.only, str) else list(cfg.only or lines)
@@ -139,7 +137,7 @@ def main(cfg: DictConfig) -> None:
     for number, name in enumerate(chosen, 1):
         left = (len(chosen) - number + 1) * (cfg.seconds + 2 * cfg.quiet_s)
         print(f"[{number}/{len(chosen)}] {name}: about {left / 60:.0f} min left in all", file=sys.stderr, flush=True)
-        rows[name] = played(lines[name], Path(cfg.output) / name.replace(" ", "-"), cfg)
+        rows[name] = played(lines[name], Path(cfg.output).resolve() / name.replace(" ", "-"), cfg)
         print(f"    {json.dumps(rows[name])}", file=sys.stderr, flush=True)
     figures = {"lines": rows, "is_passed": all(map(is_whole, rows.values()))}
     with atomic_file(Path(cfg.output) / "figures.json") as path:

@@ -36,6 +36,7 @@ class TunRelay:
         self._fps = fps
         self._devices: list[int] = []
         self._is_over = threading.Event()
+        self._mistake: Exception | None = None  # of the thread
         self._thread = threading.Thread(target=self._carry, daemon=True)
 
     def command(self, end: int, *arguments: str) -> list[str]:
@@ -68,13 +69,18 @@ class TunRelay:
                 _ip("-n", name, "addr", "add", f"{address}/24", "dev", name)
                 for device in (name, "lo"):
                     _ip("-n", name, "link", "set", device, "up")
-        except (OSError, subprocess.CalledProcessError) as refusal:
+        except (OSError, ImportError, subprocess.CalledProcessError) as mistake:
             self._remove()
-            said = getattr(refusal, "stderr", None) or str(refusal)
+            said = str(getattr(mistake, "stderr", None) or mistake).strip()
+            if isinstance(mistake, subprocess.CalledProcessError) and "not permitted" not in said:
+                raise RuntimeError(f"{' '.join(mistake.cmd)}: {said}") from None
             raise PermissionError(
-                f"this system lets nobody join network namespaces here ({said.strip()}); it takes Linux, root, "
-                f"{TUN_DEVICE} and the command ip"
+                f"this system lets nobody join network namespaces here ({said}); it takes Linux, root, {TUN_DEVICE} "
+                "and the command ip"
             ) from None
+        except BaseException:
+            self._remove()
+            raise
         self._began = time.monotonic()
         self._thread.start()
         return self
@@ -85,6 +91,8 @@ class TunRelay:
         self._is_over.set()
         self._thread.join()
         self._remove()
+        if self._mistake is not None and mistake is None:
+            raise self._mistake
 
     def _remove(self) -> None:
         for device in self._devices:
@@ -94,6 +102,12 @@ class TunRelay:
                 _ip("netns", "del", name)
 
     def _carry(self) -> None:
+        try:
+            self._carry_on()
+        except Exception as mistake:  # raised by whoever leaves the relay
+            self._mistake = mistake
+
+    def _carry_on(self) -> None:
         while not self._is_over.is_set():
             arrivals = [link.next_arrival for link in self._links if link.next_arrival is not None]
             wait_s = (min(arrivals) - self.now) / self._fps if arrivals else LONGEST_WAIT_S
@@ -103,8 +117,10 @@ class TunRelay:
                     self._take(device, link)
                 for _, packet in link.receive(self.now):
                     assert isinstance(packet, bytes)
-                    with contextlib.suppress(OSError):  # the device is going down
+                    try:
                         os.write(self._devices[1 - end], packet)
+                    except BlockingIOError:  # its queue is full
+                        link.num_lost += 1
 
     def _take(self, device: int, link: FaultLink) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -122,7 +138,11 @@ def _made(name: str) -> int:
     import fcntl  # not on Windows
 
     device = os.open(TUN_DEVICE, os.O_RDWR | os.O_NONBLOCK)
-    fcntl.ioctl(device, SET_INTERFACE, struct.pack("16sH", name.encode(), IP_PACKETS_ONLY))
+    try:
+        fcntl.ioctl(device, SET_INTERFACE, struct.pack("16sH", name.encode(), IP_PACKETS_ONLY))
+    except OSError:
+        os.close(device)
+        raise
     return device
 
 

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,6 +30,7 @@ from gamegen_x.serve.__main__ import check_packages, check_weights
 from gamegen_x.serve.live_figures import Seen, of_window
 from gamegen_x.serve.lobby import MODEL
 from gamegen_x.serve.replay import SHOWN, TRUTH, replay
+from gamegen_x.serve.server_process import server_process
 from gamegen_x.serve.session_log import SUFFIX
 from gamegen_x.serve.windows import Window, act, find_chromium, plan, windows
 
@@ -41,11 +40,8 @@ if TYPE_CHECKING:
 ROOM = "two-windows"
 NUM_WINDOWS = 2
 SAMPLE_S = 1.0
-END_S = 30.0
-POLL_S = 0.1
 ADDRESS = re.compile(r"http://\S+")
 GAP = 8  # pixels between two views of the GIF
-FAILED_LINES = 5  # of a server's log, in a message
 
 
 @dataclass(frozen=True)
@@ -64,28 +60,15 @@ class Server:
 
 @contextmanager
 def serving(cfg: DictConfig, output: Path) -> Iterator[Server]:
-    """Starts a server on a free port, and ends it with SIGTERM. Raises ValueError with its last words."""
+    """A server on a free port. Raises ValueError with its last words."""
     settings = [f"world={cfg.world}", f"weights={cfg.weights}", "port=0", f"recording.folder={output / 'sessions'}"]
     settings += ["recording.restore_s=0", f"generate.folder={output / 'generated'}", *cfg.server]
     log_path = output / "server.log"
-    started = time.monotonic()
-    with log_path.open("w") as log:
-        command = [sys.executable, "-m", "gamegen_x.serve", *settings]
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-        try:
-            while not (url := _ready_at(log_path)):
-                if process.poll() is not None or time.monotonic() > started + cfg.patience_s:
-                    said = "\n".join(log_path.read_text().splitlines()[-FAILED_LINES:])
-                    raise ValueError(f"the server was not ready after {time.monotonic() - started:.0f} s:\n{said}")
-                time.sleep(POLL_S)
-            yield Server(url, round(time.monotonic() - started, 2))
-        finally:
-            process.terminate()
-            try:
-                process.wait(END_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+    command = [sys.executable, "-m", "gamegen_x.serve", *settings]
+    with server_process(command, log_path, lambda: _ready_at(log_path) is not None, cfg.patience_s) as seconds:
+        url = _ready_at(log_path)
+        assert url is not None
+        yield Server(url, round(seconds, 2))
 
 
 def _ready_at(log_path: Path) -> str | None:

@@ -1,11 +1,12 @@
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 from servers import serve_config
 
 from gamegen_x.config import build
 from gamegen_x.serve import __main__ as command
-from gamegen_x.serve.bots import BotReport, play, room_sizes, summary
+from gamegen_x.serve.bots import BotReport, lost_events, play, room_sizes, summary
 
 
 def test_bots_play_and_tell_what_they_saw(server):
@@ -27,6 +28,7 @@ def test_bots_play_and_tell_what_they_saw(server):
     assert found["frames_per_second_min"] > 0
     assert found["desyncs"] == 0
     assert found["errors"] == []
+    assert found["lost_events"] == found["lost_seats"] == 0
     assert found["key_to_frame_ms_p99"] >= found["key_to_frame_ms_p50"] > 0
 
 
@@ -71,3 +73,12 @@ def test_bots_fill_one_room_after_another():
     for num, seats in ((0, [8]), (1, [9]), (1, [0]), (1, [])):
         with pytest.raises(ValueError, match="seats of a room"):
             room_sizes(num, seats)
+
+
+def test_an_event_that_a_seat_had_and_its_bot_never_heard_is_lost():
+    def bot(room, seat, heard):
+        return SimpleNamespace(client=SimpleNamespace(room=room, event=heard, welcome=SimpleNamespace(seat=seat)))
+
+    rooms = [{"name": "hill", "last_events": [5, 9]}, {"name": "lake", "last_events": [2]}]
+    assert lost_events([bot("hill", 0, 5), bot("hill", 1, 12), bot("lake", 0, 3)], rooms) == 0
+    assert lost_events([bot("hill", 0, 3), bot("hill", 1, 8), bot("gone", 0, 0)], rooms) == 3

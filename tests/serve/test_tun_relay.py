@@ -75,15 +75,25 @@ def test_a_line_that_is_cut_carries_nothing(relay):
 
 def test_outages_count_from_the_moment_in_which_a_line_goes_bad():
     assert faults_from({"loss": 0.1, "outages": [[0, 240]]}, 100.0) == LinkFaults(loss=0.1, outages=[(100.0, 340.0)])
-    with pytest.raises(ValueError, match=r"lines\.bad: .*lost"):
-        check_lines({"bad": {"lost": 0.1}})
+    for fault, said in (
+        ({"lost": 0.1}, "lost"),
+        ({"loss": 15}, "share from 0 to 1, got 15"),
+        ({"jitter": -1}, "at least 0, got -1"),
+        ({"outages": [[0]]}, "not enough values"),
+    ):
+        with pytest.raises(ValueError, match=rf"lines\.bad: .*{said}"):
+            check_lines({"bad": fault})
 
 
 def test_a_session_is_whole_where_states_agreed_and_every_event_was_heard():
-    row = {"desyncs": 0, "lost_events": 0, "pictures_min": 10, "ticks_replayed": 100}
+    row = {"desyncs": 0, "lost_events": 0, "lost_seats": 0, "pictures_min": 10, "ticks_replayed": 100}
+    row["first_difference"] = None
     assert is_whole(row)
-    for fault in ({"desyncs": 1}, {"lost_events": 2}, {"pictures_min": 0}, {"ticks_replayed": 0}):
-        assert not is_whole(row | fault)
+    for name in ("desyncs", "lost_events", "lost_seats"):
+        assert not is_whole(row | {name: 1})
+    for name in ("pictures_min", "ticks_replayed"):
+        assert not is_whole(row | {name: 0})
+    assert not is_whole(row | {"first_difference": "tick 7"})
 
 
 @pytest.mark.slow
