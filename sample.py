@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import time
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from gamegen_x.world.facts import Facts
 
 DEFAULT_FRAMES = 102
+MOST_STRETCHED = 0.5  # log of a video's width over height against that of the weights; beyond it the user is warned
 
 
 @entry_point(
@@ -54,6 +56,10 @@ def main(cfg: DictConfig) -> None:
     settings = described["sampler"] | {name: value for name, value in cfg.sampler.items() if value is not None}
     check_settings(**settings)
     request = make_request(cfg, described, actions)
+    if actions is not None and actions.shape[1] > request.num_frames:
+        print(f"keys are cut: num_frames={request.num_frames}, keys reach to frame {actions.shape[1]}", file=sys.stderr)
+    if cfg.continue_video:
+        print(f"goes on after the first {cfg.num_context_frames} frames of {cfg.continue_video}", file=sys.stderr)
     print(f"sampling {request.num_frames} frames with {cfg.weights}", file=sys.stderr, flush=True)
     networks = Networks.load(cfg.weights, cfg.device)
     sampler = ClipSampler(networks, **settings)
@@ -88,6 +94,8 @@ def check_request(cfg: DictConfig, action_space: ActionSpace) -> npt.NDArray[np.
         for path in (cfg[option] or "").split("|"):
             if path and not Path(path).is_file():
                 raise FileNotFoundError(f"{option}: no video file {path} (seen from {Path.cwd()})")
+            if path and Path(path).resolve() == Path(cfg.output).resolve():
+                raise ValueError(f"output={cfg.output} is the {option}, which would be lost; give another output")
     if cfg.instruction:
         Instruction(cfg.instruction, cfg.instruction_frame)
     if cfg.continue_video and num_frames <= cfg.num_context_frames and cfg.num_frames is not None:
@@ -207,8 +215,10 @@ def true_facts(cfg: DictConfig, action_space: ActionSpace, held: npt.NDArray[np.
     session = recorded_session(cfg.continue_video, cfg.num_players)
     if session is None:
         print(
-            f"these weights are told nothing: {cfg.continue_video} are not the {cfg.num_players} seats of one recorded "
-            "session, seat-0.mp4 first"
+            f"{cfg.weights} should be told where its players are, which only a recorded session knows "
+            "(its seat-0.mp4|seat-1.mp4, made by gamegen_x.games.record or gamegen_x.serve.replay); "
+            f"{cfg.continue_video} are not the {cfg.num_players} seats of one: the clip is made without, and players lose "
+            "each other"
         )
         return None
     past = {name: values[: cfg.num_context_frames] for name, values in session.state.items()}
@@ -244,7 +254,15 @@ def first_frames(path: str, size: tuple[int, int], num_frames: int) -> Tensor:
     frames, _ = read_video(path)
     if len(frames) < num_frames:
         raise ValueError(
-            f"{path} has {len(frames)} frames, {num_frames} are needed; give a longer video or ask for fewer"
+            f"{path} has {len(frames)} frames, {num_frames} are needed; give a longer video or ask for fewer "
+            "(num_context_frames of continue_video, num_frames with a video_prompt)"
+        )
+    height, width = frames.shape[1:3]
+    if abs(math.log(width / height * size[0] / size[1])) > MOST_STRETCHED:
+        print(
+            f"warning: {path} is {width}x{height} and is squeezed to {size[1]}x{size[0]}; views of several players "
+            "side by side are one video a player, cut apart",
+            file=sys.stderr,
         )
     resized = [cv2.resize(frame, size[::-1], interpolation=cv2.INTER_AREA) for frame in frames[:num_frames]]
     return torch.from_numpy(np.stack(resized))

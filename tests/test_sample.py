@@ -58,7 +58,7 @@ def test_the_truth_of_a_recorded_session_goes_on_where_its_frames_end(tmp_path, 
     held = np.stack([keys.parse("w*12"), keys.parse("d*12")], axis=1)
     facts = stepped(RulesDynamics(game).fresh(3, "val"), held)[1]
     assert true_facts(cfg, keys, held) is None
-    assert "are not the 2 seats of one recorded session" in capsys.readouterr().out
+    assert "are not the 2 seats of one" in capsys.readouterr().out
     Trace(tmp_path, "snowglobe", 3, 24.0, keys, ("one", "two"), held, facts).save()
     for seat in range(2):
         write_video(tmp_path / f"seat-{seat}.mp4", np.zeros((12, 32, 48, 3), np.uint8), 24.0, 0)
@@ -93,3 +93,16 @@ def test_a_clip_that_ends_before_anything_is_made_is_refused(videos):
     cfg = sample_config(f"continue_video={videos['dark']}", "num_context_frames=8", "num_frames=8")
     with pytest.raises(ValueError, match=r"num_frames=8 has no frame after .* num_context_frames=8"):
         check_request(cfg, ActionSpace("game", ("w", "d")))
+
+
+def test_a_video_is_not_overwritten_by_what_goes_on_from_it(videos):
+    cfg = sample_config(f"continue_video={videos['dark']}", f"output={videos['dark']}")
+    with pytest.raises(ValueError, match=r"dark.mp4 is the continue_video, which would be lost"):
+        check_request(cfg, ActionSpace("game", ("w", "d")))
+
+
+def test_a_video_that_is_squeezed_is_warned_of(videos, capsys):
+    read_frames(videos["dark"], SIZE, 8, 1)
+    assert capsys.readouterr().err == ""
+    read_frames(videos["dark"], (64, 32), 8, 1)
+    assert "48x32 and is squeezed to 32x64" in capsys.readouterr().err
