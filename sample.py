@@ -217,8 +217,8 @@ def true_facts(cfg: DictConfig, action_space: ActionSpace, held: npt.NDArray[np.
         print(
             f"{cfg.weights} should be told where its players are, which only a recorded session knows "
             "(its seat-0.mp4|seat-1.mp4, made by gamegen_x.games.record or gamegen_x.serve.replay); "
-            f"{cfg.continue_video} are not the {cfg.num_players} seats of one: the clip is made without, and players lose "
-            "each other"
+            f"{cfg.continue_video} are not the {cfg.num_players} seats of one: the clip is made without, and players "
+            "lose each other"
         )
         return None
     past = {name: values[: cfg.num_context_frames] for name, values in session.state.items()}
