@@ -109,13 +109,13 @@ def check_request(cfg: DictConfig, action_space: ActionSpace) -> npt.NDArray[np.
     past = np.zeros((cfg.num_players, cfg.num_context_frames, action_space.num_keys), np.uint8)
     session = recorded_session(cfg.continue_video, cfg.num_players)
     if session is not None and session.action_space.keys == action_space.keys:
-        known = session.actions[: cfg.num_context_frames]
+        known = session.actions[: cfg.num_context_frames, : cfg.num_players]
         past[:, : len(known)] = known.transpose(1, 0, 2)
     return np.concatenate([past, held], axis=1)
 
 
 def recorded_session(continue_video: str, num_players: int) -> Trace | None:
-    """The session whose seats these videos are, in order; None for others."""
+    """The session whose first seats these videos are, in order; None for others."""
     paths = [Path(path) for path in continue_video.split("|")]
     folder = paths[0].parent
     if not (folder / "trace.json").is_file() or paths != [folder / f"seat-{i}.mp4" for i in range(num_players)]:
@@ -213,7 +213,7 @@ def true_facts(cfg: DictConfig, action_space: ActionSpace, held: npt.NDArray[np.
         print(f"the world of seed={cfg.seed} begins with {sky}, whatever the prompt says; another seed, another world")
         return facts
     session = recorded_session(cfg.continue_video, cfg.num_players)
-    if session is None:
+    if session is None or len(session.players) != cfg.num_players:
         print(
             f"{cfg.weights} should be told where its players are, which only a recorded session knows "
             "(its seat-0.mp4|seat-1.mp4, made by gamegen_x.games.record or gamegen_x.serve.replay); "

@@ -67,6 +67,9 @@ def test_the_truth_of_a_recorded_session_goes_on_where_its_frames_end(tmp_path, 
     )
     np.testing.assert_array_equal(asked[:, :8], held[:8].transpose(1, 0, 2))
     np.testing.assert_array_equal(asked[:, 8:], [keys.parse("a*3")] * 2)
+    alone = sample_config(f"continue_video={tmp_path}/seat-0.mp4", "num_players=1", "num_context_frames=8", "keys=a*3")
+    np.testing.assert_array_equal(check_request(alone, keys), asked[:1])
+    assert true_facts(alone, keys, held[:, :1]) is None  # of two players one does not make a world
     told = true_facts(cfg, keys, held)
     np.testing.assert_array_equal(told["pose"][:8], facts["pose"][:8])
     np.testing.assert_allclose(told["pose"][8:], facts["pose"][8:], atol=1e-5)
