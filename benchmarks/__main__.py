@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 
 from benchmarks.measuring import Rule
 from benchmarks.rows import Row, table
-from gamegen_x.config import CONFIGS, entry_point, nearest
+from gamegen_x.config import CONFIGS, chosen, entry_point
 from gamegen_x.schema.files import atomic_file
 
 PARTS = ("train_step", "vae_decode", "stream", "sync", "sockets", "data_loader", "curation", "renderer")
@@ -55,10 +55,8 @@ def measure(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _chosen(only: Any) -> list[str]:
-    names = list(PARTS) if only is None else [only] if isinstance(only, str) else list(only)
+    names = chosen(only, PARTS, "part")
     for name in names:
-        if name not in PARTS:
-            raise ValueError(f"only={name}: no such part{nearest(name, PARTS)}; there are {', '.join(PARTS)}")
         if name in WITH_DIFFUSERS and find_spec("diffusers") is None:
             raise ValueError(f"{name} needs diffusers, its peer; install it: pip install 'gamegen-x[benchmarks]'")
         if name == "sockets" and find_spec("psutil") is None:

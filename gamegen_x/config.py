@@ -175,6 +175,15 @@ def nearest(name: str, known: Sequence[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
+def chosen(only: Any, known: Sequence[str], kind: str) -> list[str]:
+    """The names that `only` gives, one or several; None: all that are known. Raises ValueError on another name."""
+    names = list(known) if only is None else [only] if isinstance(only, str) else list(only)
+    for name in names:
+        if name not in known:
+            raise ValueError(f"only={name}: no such {kind}{nearest(name, known)}; there are {', '.join(known)}")
+    return names
+
+
 def _target_mistakes(value: Any, place: str, referenced: frozenset[str]) -> Iterator[str]:
     """What is wrong in nodes with a `_target_`, from here down."""
     if isinstance(value, list):

@@ -18,7 +18,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from gamegen_x.config import CONFIGS, entry_point, nearest, to_dict
+from gamegen_x.config import CONFIGS, chosen, entry_point, to_dict
 from gamegen_x.schema.files import atomic_file
 from gamegen_x.serve.__main__ import check_packages
 from gamegen_x.serve.bots import MAX_SEATS
@@ -127,16 +127,13 @@ def main(cfg: DictConfig) -> None:
         )
     lines: dict[str, dict[str, Any]] = to_dict(cfg.lines)
     check_lines(lines)
-    chosen = [cfg.only] if isinstance(cfg.only, str) else list(cfg.only or lines)
-    for name in chosen:
-        if name not in lines:
-            raise ValueError(f"only={name}: no such line{nearest(name, list(lines))}; there are {', '.join(lines)}")
+    asked = chosen(cfg.only or None, list(lines), "line")
     check_packages()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(MISSED))  # namespaces outlive who made them: they are removed
     rows: dict[str, dict[str, Any]] = {}
-    for number, name in enumerate(chosen, 1):
-        left = (len(chosen) - number + 1) * (cfg.seconds + 2 * cfg.quiet_s)
-        print(f"[{number}/{len(chosen)}] {name}: about {left / 60:.0f} min left in all", file=sys.stderr, flush=True)
+    for number, name in enumerate(asked, 1):
+        left = (len(asked) - number + 1) * (cfg.seconds + 2 * cfg.quiet_s)
+        print(f"[{number}/{len(asked)}] {name}: about {left / 60:.0f} min left in all", file=sys.stderr, flush=True)
         rows[name] = played(lines[name], Path(cfg.output).resolve() / name.replace(" ", "-"), cfg)
         print(f"    {json.dumps(rows[name])}", file=sys.stderr, flush=True)
     figures = {"lines": rows, "is_passed": all(map(is_whole, rows.values()))}

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from omegaconf import DictConfig
 
-from gamegen_x.config import build, entry_point, nearest, to_dict
+from gamegen_x.config import build, chosen, entry_point, nearest, to_dict
 from gamegen_x.games.snowglobe import Snowglobe
 from gamegen_x.games.snowglobe_conditions import INSTRUCTIONS
 from gamegen_x.schema.files import atomic_file
@@ -225,19 +225,16 @@ def _table(rows: Mapping[str, Mapping[str, float]]) -> str:
 @entry_point("soak")
 def main(cfg: DictConfig) -> None:
     parts = ("sessions", "sync_test", "arrivals", "quiet_hour", "switches")
-    chosen = [cfg.only] if isinstance(cfg.only, str) else list(cfg.only or parts)
-    for part in chosen:
-        if part not in parts:
-            raise ValueError(f"only={part}: no such part{nearest(part, parts)}; there are {', '.join(parts)}")
+    asked = chosen(cfg.only or None, parts, "part")
     soak = Soak(build(cfg.room), cfg.game, cfg.world, cfg.seed)
     settings = to_dict(cfg)
     figures: dict[str, Any] = {"world": cfg.world}
-    for part in chosen:
+    for part in asked:
         start = time.process_time()
         own = {"sessions": cfg.sessions, **settings["in_sessions"]} if part == "sessions" else settings[part]
         figures[part] = getattr(soak, part)(**own)
         figures[part]["cpu_s"] = round(time.process_time() - start, 1)
-    figures["is_passed"] = all(figures[part]["is_passed"] for part in chosen)
+    figures["is_passed"] = all(figures[part]["is_passed"] for part in asked)
     with atomic_file(Path(cfg.output) / "figures.json") as path:
         path.write_text(json.dumps(figures, indent=2) + "\n")
     print(json.dumps(figures))
