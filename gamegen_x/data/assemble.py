@@ -17,6 +17,7 @@ from gamegen_x.data.frame_cache import FrameReader
 from gamegen_x.data.latent_cache import LatentCache
 from gamegen_x.data.loader import Assembled
 from gamegen_x.data.order import Draws
+from gamegen_x.data.played import PlayedCache
 from gamegen_x.data.records import DamagedRecord, RecordSource
 from gamegen_x.data.state import DrawnState, StateReader
 from gamegen_x.data.video_prompts import PromptStyle, draw_prompt
@@ -37,6 +38,7 @@ class Shape:
     rules: WindowRules
     samples: Sequence[int]
     state: StateReader | None = None
+    played: PlayedCache | None = None
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,8 @@ class Assembler:
         video = latents = None
         if cache is None:
             video = np.stack([shape.reader.frames(index, v, first, stop) for v in views])
+            if shape.played is not None:
+                latents = shape.played.window(index, views, first, stop - first)
         else:
             latents = _latent_window(cache, index, views, start, shape)
         prompt, prompt_latents = self._prompt(shape, index, views, shown, start, draws)

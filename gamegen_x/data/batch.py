@@ -13,7 +13,8 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Batch:
-    """`b` clips of `p` views. Either `video` or `latents` is there; cached latents spare the VAE.
+    """`b` clips of `p` views. `video` or `latents` is there: cached latents spare the VAE. Or both, where the latents
+    are not what the VAE makes of the video but what a model made when it played the same session along.
 
     A latent frame stands for `f` video frames (4 for a 4x VAE); `t_video = f * t`. Views of clips with fewer than p
     players are zeros with `is_player` false. `instructions[i]` holds from video frame `instruction_starts[i]` of its

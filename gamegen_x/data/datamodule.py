@@ -12,6 +12,7 @@ import lightning as L
 from gamegen_x.data.buckets import Bucket, check_buckets, choose_buckets
 from gamegen_x.data.checks import check_choices
 from gamegen_x.data.loader import EvaluationLoader, Loader, Work
+from gamegen_x.data.played import PlaysAlong
 from gamegen_x.data.records import Dataset
 from gamegen_x.data.split import DescribedVAE, LatentSettings, SampleSettings, Split
 from gamegen_x.data.state import StateSettings
@@ -47,6 +48,7 @@ class VideoDataModule(L.LightningDataModule):
         video_prompts: Mapping[str, float],
         video_prompt_style: PromptStyle | Mapping[str, Any],
         state: StateSettings | None,
+        player: PlaysAlong | None,
         cache_frames: bool,
         cache_video_prompts: bool,
         action_space: ActionSpace,
@@ -57,6 +59,8 @@ class VideoDataModule(L.LightningDataModule):
     ) -> None:
         super().__init__()
         check_choices(content, views, video_prompts, weights)
+        if player is not None and content != "frames":
+            raise ValueError(f"a player's latents stand beside frames; set data.content=frames, got {content!r}")
         self.dataset = dataset
         self.sources = dataset.splits()
         self.buckets = choose_buckets(buckets, num_frames, batch_size, height, width)
@@ -76,6 +80,7 @@ class VideoDataModule(L.LightningDataModule):
             action_space=action_space,
             seed=seed,
             state=state,
+            player=player,
         )
         self.num_workers = num_workers
         self.prefetch_batches = prefetch_batches

@@ -167,3 +167,10 @@ def hash_file(path: Path, *also: Any) -> str:
         digest = hashlib.file_digest(file, "sha256")
     digest.update(json.dumps(also, sort_keys=True).encode())
     return digest.hexdigest()
+
+
+def choose_device(device: str) -> str:
+    """ "auto" takes a GPU if there is one."""
+    if device != "auto":
+        return device
+    return "cuda" if torch.cuda.is_available() else "cpu"

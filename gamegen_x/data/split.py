@@ -15,7 +15,8 @@ import torch
 from gamegen_x.data.assemble import Assembler, Shape
 from gamegen_x.data.buckets import BatchPlan, Bucket, BucketPlan, assign_records, with_size_of
 from gamegen_x.data.frame_cache import DecodedFrames, FrameCache, FrameReader, Frames
-from gamegen_x.data.latent_cache import Encoder, LatentCache, LatentKind, hash_file, whole_view
+from gamegen_x.data.latent_cache import Encoder, LatentCache, LatentKind, choose_device, hash_file, whole_view
+from gamegen_x.data.played import PlayedCache, PlaysAlong
 from gamegen_x.data.records import DamagedRecord, RecordSource
 from gamegen_x.data.shards import check_damage
 from gamegen_x.data.state import StateReader, StateSettings
@@ -40,11 +41,6 @@ class LatentSettings:
         if self.dtype not in ("float16", "bfloat16"):
             raise ValueError(f"latents are kept as float16 or bfloat16, got {self.dtype!r}")
 
-    def choose_device(self) -> str:
-        if self.device != "auto":
-            return self.device
-        return "cuda" if torch.cuda.is_available() else "cpu"
-
 
 @dataclass(frozen=True)
 class SampleSettings:
@@ -61,6 +57,7 @@ class SampleSettings:
     action_space: ActionSpace
     seed: int
     state: StateSettings | None = None
+    player: PlaysAlong | None = None
 
 
 class DescribedVAE:
@@ -88,7 +85,7 @@ class DescribedVAE:
         )
 
     def encoder(self) -> Encoder:
-        device = self.settings.choose_device()
+        device = choose_device(self.settings.device)
         vae = cast(VideoVAE, load_network(self.weights, "vae")).to(device)
         return Encoder(vae, self.kind, self.settings.batch_size, self.settings.is_autocast, device)
 
@@ -115,6 +112,7 @@ class Split:
         self._readers: dict[str, FrameReader] = {}
         self._latents: dict[str, LatentCache] = {}
         self._prompts: dict[str, dict[str, LatentCache]] = {}
+        self._played: dict[str, PlayedCache] = {}
         check_keys(source, settings.action_space)
         for name, bucket in self.buckets.items():
             self._describe_caches(name, bucket, folder)
@@ -130,6 +128,9 @@ class Split:
         if self.needs_frames:
             for reader in self._frame_caches():
                 reader.prepare()
+        for played in self._played.values():
+            self._open_frames()
+            played.prepare()
         if self.vae is None or all(cache.is_complete() for cache in self._latent_caches()):
             return
         encoder = self.vae.encoder()
@@ -142,19 +143,25 @@ class Split:
         """Opens the caches. Raises ValueError where too much is damaged."""
         self.damage.update(self.source.damage)
         if self.needs_frames:
-            for reader in self._frame_caches():
-                reader.open()
-                self.damage.update(reader.damage)
+            self._open_frames()
         for cache in self._latent_caches():
             cache.open()
         for cache in self._latents.values():
             self.damage.update(cache.damage)
+        for played in self._played.values():
+            played.open()
+            self.damage.update(played.damage)
         num_good = len(self.source.headers) - len(self.damage.keys() - self.source.damage.keys())
         check_damage(self.source.name, self.damage, num_good, self.max_damaged_share)
         self.assigned = {
             name: [index for index in records if self.source.headers[index].key not in self.damage]
             for name, records in self.assigned.items()
         }
+
+    def _open_frames(self) -> None:
+        for reader in self._frame_caches():
+            reader.open()
+            self.damage.update(reader.damage)
 
     def say_what_is_left_out(self) -> None:
         """One line on stderr for damaged records and one for those that fit no bucket."""
@@ -209,6 +216,14 @@ class Split:
             self._readers[name] = FrameCache(self.source, folder, *size, records)
         else:
             self._readers[name] = DecodedFrames(self.source, *size)
+        if settings.player is not None:
+            factor = settings.player.temporal_factor
+            if settings.start_multiple % factor or bucket.num_frames % factor:
+                raise ValueError(
+                    f"a player makes whole latent frames of {factor} video frames: data.start_multiple and num_frames "
+                    f"are multiples of that, got {settings.start_multiple} and {bucket.num_frames}"
+                )
+            self._played[name] = PlayedCache(self.source, self._readers[name], folder, settings.player, size, records)
         if self.vae is None:
             return
         make_cache = partial(LatentCache, self.source, self._readers[name], folder, self.vae.kind, size, records)
@@ -238,6 +253,7 @@ class Split:
             rules,
             plan.samples,
             self._state_reader(plan.bucket),
+            self._played.get(plan.name),
         )
 
     def _state_reader(self, bucket: Bucket) -> StateReader | None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from gamegen_x.diffusion.solvers import ScalarVelocity
 
 
-def guided(conditional: ScalarVelocity, unconditional: ScalarVelocity, scale: float) -> ScalarVelocity:
-    """v = v_unconditional + scale (v_conditional - v_unconditional). Scale 1 costs one velocity."""
-    if scale == 1:
+def guided(conditional: ScalarVelocity, unconditional: ScalarVelocity, scale: float | Tensor) -> ScalarVelocity:
+    """v = v_unconditional + scale (v_conditional - v_unconditional). Scale 1 costs one velocity.
+
+    A scale for each clip has the latents' number of axes, and those with scale 1 keep their bits.
+    """
+    if bool((torch.as_tensor(scale) == 1).all()):
         return conditional
 
     def velocity(latents: Tensor, now: float) -> Tensor:
-        without = unconditional(latents, now)
-        return without + scale * (conditional(latents, now) - without)
+        asked = conditional(latents, now)
+        return asked + (scale - 1) * (asked - unconditional(latents, now))
 
     return velocity

@@ -47,6 +47,12 @@ class Conditions:
     def without_text(self) -> Conditions:
         return replace(self, text_mask=torch.zeros_like(self.text_mask))
 
+    def without_instruction(self, start: int) -> Conditions:
+        """Nothing is asked from latent frame `start` on."""
+        is_instructed = self.is_instructed.clone()
+        is_instructed[:, start:] = False
+        return replace(self, is_instructed=is_instructed)
+
     def clips(self, count: int) -> Conditions:
         """The conditions of the first clips."""
         values = ((field.name, getattr(self, field.name)) for field in fields(self))

@@ -41,7 +41,17 @@ class SampleRequest:
     is_player: Bool[Tensor, "b p"] | None = None  # false for an empty seat; None: all are there
 
 
-def check_settings(*, num_steps: int, solver: str, shift: float, guidance: float, window: int, block: int) -> None:
+def check_settings(
+    *,
+    num_steps: int,
+    solver: str,
+    shift: float,
+    guidance: float,
+    window: int,
+    block: int,
+    instruction_guidance: float = 1.0,
+    instruction_latents: int = 0,
+) -> None:
     """Raises ValueError for settings that no ClipSampler takes: said before networks are loaded for it."""
     if solver not in SOLVERS:
         raise ValueError(f"sampler.solver is one of {list(SOLVERS)}, got {solver!r}")
@@ -49,6 +59,11 @@ def check_settings(*, num_steps: int, solver: str, shift: float, guidance: float
         raise ValueError(
             "need sampler.num_steps >= 1, sampler.shift > 0 and sampler.guidance >= 0, "
             f"got {num_steps}, {shift} and {guidance}"
+        )
+    if instruction_guidance < 0 or instruction_latents < 0:
+        raise ValueError(
+            "need sampler.instruction_guidance >= 0 and sampler.instruction_latents >= 0, "
+            f"got {instruction_guidance} and {instruction_latents}"
         )
     if not 1 <= block <= window:
         raise ValueError(f"need 1 <= sampler.block <= sampler.window (latent frames), got {block} and {window}")
@@ -58,12 +73,31 @@ class ClipSampler:
     """Samples latents a block at a time, each block given the `window` of latents before it, and decodes them.
 
     `block` latent frames are denoised together: 1 for a causal model that plays on, the whole window for the paper's.
+    The first `instruction_latents` frames of an instruction are led by it as strongly as `instruction_guidance` says.
     """
 
     def __init__(
-        self, networks: Networks, num_steps: int, solver: str, shift: float, guidance: float, window: int, block: int
+        self,
+        networks: Networks,
+        num_steps: int,
+        solver: str,
+        shift: float,
+        guidance: float,
+        window: int,
+        block: int,
+        instruction_guidance: float = 1.0,  # weights of before do not say, and are not led
+        instruction_latents: int = 0,
     ) -> None:
-        check_settings(num_steps=num_steps, solver=solver, shift=shift, guidance=guidance, window=window, block=block)
+        check_settings(
+            num_steps=num_steps,
+            solver=solver,
+            shift=shift,
+            guidance=guidance,
+            window=window,
+            block=block,
+            instruction_guidance=instruction_guidance,
+            instruction_latents=instruction_latents,
+        )
         self.networks = networks
         self.solve = SOLVERS[solver]
         self.times = solver_times(num_steps, shift)
@@ -71,11 +105,21 @@ class ClipSampler:
         self.guidance = guidance
         self.window = window
         self.block = block
+        self.instruction_guidance = instruction_guidance
+        self.instruction_latents = instruction_latents
 
     def with_solver(self, solver: str, num_steps: int) -> ClipSampler:
         """The same networks, sampled in other steps."""
         return ClipSampler(
-            self.networks, num_steps, solver, self.shift, self.guidance, window=self.window, block=self.block
+            self.networks,
+            num_steps,
+            solver,
+            self.shift,
+            self.guidance,
+            window=self.window,
+            block=self.block,
+            instruction_guidance=self.instruction_guidance,
+            instruction_latents=self.instruction_latents,
         )
 
     @torch.inference_mode()
@@ -114,6 +158,7 @@ class ClipSampler:
                 latents[:, :, start:],
                 rearrange(noise[done:stop], "t b p c h w -> b p t c h w"),
                 conditions.frames(start, stop),
+                self._lead(now, done),
                 request.use_instructnet,
             )
             latents = torch.cat([latents, fresh], dim=2)
@@ -130,15 +175,22 @@ class ClipSampler:
         context: Float[Tensor, "b p t_context c h w"],
         noise: Float[Tensor, "b p t_new c h w"],
         conditions: Conditions,
+        lead: Float[Tensor, "b 1 1 1 1 1"],
         use_instructnet: bool,
     ) -> Float[Tensor, "b p t_new c h w"]:
         """Denoises new latent frames beside clean context, which stands at time 1."""
-        velocity = guided(
-            self._velocity(context, conditions, use_instructnet),
-            self._velocity(context, conditions.without_text(), use_instructnet),
-            self.guidance,
-        )
+        heard = self._velocity(context, conditions, use_instructnet)
+        unheard = self._velocity(context, conditions.without_instruction(context.shape[2]), use_instructnet)
+        unprompted = self._velocity(context, conditions.without_text(), use_instructnet)
+        velocity = guided(guided(heard, unheard, lead), unprompted, self.guidance)
         return self.solve(velocity, noise, self.times)
+
+    def _lead(self, spoken: Sequence[Instruction | None], frame: int) -> Float[Tensor, "b 1 1 1 1 1"]:
+        """How strongly each clip's instruction leads a latent frame."""
+        begun = [None if one is None else one.frame // self.networks.vae.temporal_factor for one in spoken]
+        is_led = [first is not None and frame < first + self.instruction_latents for first in begun]
+        scale = torch.where(torch.tensor(is_led), self.instruction_guidance, 1.0).to(self.networks.device)
+        return rearrange(scale, "b -> b 1 1 1 1 1")
 
     def _velocity(
         self, context: Float[Tensor, "b p t_context c h w"], conditions: Conditions, use_instructnet: bool

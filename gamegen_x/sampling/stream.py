@@ -22,6 +22,7 @@ class Words:
     instruction: Float[Tensor, "1 li d_text"]
     instruction_mask: Bool[Tensor, "1 li"]
     is_instructed: bool
+    since: int = 0  # the tick at which it was given
     read: tuple[tuple[Tensor, ...], ...] | None = None
 
 

@@ -58,6 +58,15 @@ class StreamBatch:
         )
         return replace(asked, **self._company(), **self._told(told))
 
+    def lead(self, scale: float, num_steps: int) -> Float[Tensor, "b 1 1 1 1"]:
+        """How strongly the instruction of each stream leads its next frame: 1 unless it was given just now."""
+        is_led = [
+            stream.standing.words.is_instructed and stream.tick < stream.standing.words.since + num_steps
+            for stream in self.streams
+        ]
+        scales = torch.where(torch.tensor(is_led * self.layout.num_lanes), scale, 1.0)
+        return rearrange(scales.to(self.layout.device), "b -> b 1 1 1 1")
+
     def _company(self) -> dict[str, Tensor]:
         """Who is there, and in which seat: columns move up when somebody leaves, seats do not."""
         filled = [(*slots, *([0] * (self.num_columns - len(slots)))) for slots in self.columns]

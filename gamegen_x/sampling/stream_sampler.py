@@ -10,7 +10,8 @@ from einops import repeat
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from gamegen_x.diffusion.solvers import SOLVERS, solver_times
+from gamegen_x.diffusion.guidance import guided
+from gamegen_x.diffusion.solvers import SOLVERS, ScalarVelocity, solver_times
 from gamegen_x.models.gamegen import Conditions
 from gamegen_x.models.instructnet import actions_per_latent
 from gamegen_x.models.layers.kv_cache import WindowPast
@@ -33,8 +34,10 @@ class StreamSampler:
     frame at time 1, makes the keys and values that later frames see. So a frame's past is what it was when it was made,
     and the model sees a sliding window of `window` latent frames in each of its temporal attentions.
 
-    With `uses_small_decoder` pictures come from the weights' small decoder, where they have one. A pass of the networks
-    costs about as much as `pass_players` more players in it would: that decides which streams go together.
+    For `instruction_latents` steps an instruction leads as strongly as `instruction_guidance` says, which costs one
+    more pass for each of the solver's. With `uses_small_decoder` pictures come from the weights' small decoder, where
+    they have one. A pass of the networks costs about as much as `pass_players` more players in it would: that decides
+    which streams go together.
     """
 
     def __init__(
@@ -51,6 +54,8 @@ class StreamSampler:
         precision: str,
         uses_small_decoder: bool,
         pass_players: float,
+        instruction_guidance: float = 1.0,  # weights of before do not say, and are not led
+        instruction_latents: int = 0,
     ) -> None:
         if networks.kind not in STREAMED_KINDS or not networks.model.msdit.causal:
             raise ValueError(
@@ -83,6 +88,8 @@ class StreamSampler:
         self.times = solver_times(num_steps, shift)
         self.pass_players = pass_players
         self.guidance = guidance
+        self.instruction_guidance = instruction_guidance
+        self.instruction_latents = instruction_latents
         self.window = window
         self.num_slots = num_slots
         self.undo_ticks = undo_ticks
@@ -166,8 +173,14 @@ class StreamSampler:
     def denoise(self, batch: StreamBatch, conditions: Conditions) -> Float[Tensor, "b p c h w"]:
         """The next clean latent frames. Streams stay as they are."""
 
+        def looked(asked: Conditions) -> ScalarVelocity:
+            return lambda latents, now: self._look(batch.past, latents, now, asked)
+
+        lead = batch.lead(self.instruction_guidance, self.instruction_latents)
+        led = guided(looked(conditions), looked(conditions.without_instruction(0)), lead)
+
         def velocity(latents: Tensor, now: float) -> Tensor:
-            made = self._look(batch.past, latents, now, conditions)
+            made = led(latents, now)
             if self.layout.num_lanes == 1:
                 return made
             with_prompt, without = made.chunk(2)
@@ -214,7 +227,8 @@ class StreamSampler:
         truth = standing.truth
         if truth is not None and instruction:
             truth = truth.told(instruction)
-        stream.standing = replace(standing, words=self._instructed(standing.words, instruction), truth=truth)
+        words = replace(self._instructed(standing.words, instruction), since=stream.tick)
+        stream.standing = replace(standing, words=words, truth=truth)
 
     @torch.inference_mode()
     def join(

@@ -20,7 +20,11 @@ _LATENT_NOISE = 0
 
 
 class DecoderTask(Task):
-    """L1 + L2 against the video that the latents were made from, where others are seen more. The autoencoder stays."""
+    """L1 + L2 against the true video, where others are seen more. The autoencoder stays.
+
+    Of each batch that brings latents of a model's own play (`data.player`) the share `own_share` is read from those, so
+    that the decoder learns to show what the model meant; the rest is read from what the autoencoder writes.
+    """
 
     def __init__(
         self,
@@ -30,6 +34,9 @@ class DecoderTask(Task):
         l2_weight: float,
         player_weight: float,
         player_pixels: int,
+        own_share: float,
+        latent_scale: float,
+        latent_shift: float,
         **shared: Any,
     ) -> None:
         super().__init__(**shared)
@@ -38,6 +45,11 @@ class DecoderTask(Task):
         self.l2_weight = l2_weight
         self.player_weight = player_weight
         self.player_pixels = player_pixels
+        if not 0 <= own_share <= 1:
+            raise ValueError(f"task.own_share is a share between 0 and 1, got {own_share}")
+        self.own_share = own_share
+        self.latent_scale = latent_scale
+        self.latent_shift = latent_shift
         check_player_weight(player_weight, player_pixels)
         self._live_vae()  # raises where sizes differ
 
@@ -45,7 +57,7 @@ class DecoderTask(Task):
         return {"vae": self.vae, "small_decoder": self.small_decoder}
 
     def latent_normalisation(self) -> tuple[float, float]:
-        return 0.0, 1.0  # of no use here: the folder that this stage adds to keeps its own
+        return self.latent_shift, self.latent_scale
 
     def losses(self, batch: Batch, moment: Moment) -> dict[str, Tensor]:
         real = views(batch)
@@ -53,6 +65,10 @@ class DecoderTask(Task):
             posterior = self.vae.encode(real)
         mean = posterior.mean
         latents = posterior.sample(moment.noise_like(mean, _LATENT_NOISE)) if self.training else mean
+        own = self._own_latents(batch)
+        if own is not None and self.training:
+            num_own = round(self.own_share * len(own))
+            latents = torch.cat([own[:num_own], latents[num_own:]])  # clips of a batch have no order
         made = self._live_vae().decode(latents, real.shape[1])
         weight = player_weight(batch, self.player_weight, self.player_pixels)
         l1, l2 = pixel_losses(made, real, None if weight is None else there(batch, weight))
@@ -60,11 +76,18 @@ class DecoderTask(Task):
         if not self.training:
             losses["psnr_db"] = psnr_db(made, real)
             losses["psnr_of_full_db"] = psnr_db(self.vae.decode(latents, real.shape[1]), real)
+            if own is not None:
+                losses["psnr_of_own_db"] = psnr_db(self._live_vae().decode(own, real.shape[1]), real)
         return losses
 
     def reconstruct(self, video: Float[Tensor, "n t 3 h w"]) -> Float[Tensor, "n t 3 h w"]:
         """What the small decoder leaves of a video."""
         return self._live_vae().reconstruct(video)
+
+    def _own_latents(self, batch: Batch) -> Float[Tensor, "n t c h w"] | None:
+        if batch.latents is None:
+            return None
+        return there(batch, batch.latents / self.latent_scale + self.latent_shift)
 
     def _live_vae(self) -> VideoVAE:
         return self.vae.with_decoder(self.small_decoder)

@@ -139,6 +139,14 @@ def test_guidance_leads_past_the_conditional_and_is_free_at_one():
     assert guided(conditional, unconditional, 3.0)(here, 0.0) == 5
 
 
+def test_guidance_has_a_scale_for_each_clip_and_leaves_the_bits_of_those_at_one():
+    generator = torch.Generator().manual_seed(0)
+    asked, unasked, here = torch.rand(3, 2, 1000, generator=generator)
+    led = guided(lambda *_: asked, lambda *_: unasked, torch.tensor([[1.0], [2.0]]))(here, 0.0)
+    assert torch.equal(led[0], asked[0])
+    torch.testing.assert_close(led[1], 2 * asked[1] - unasked[1])
+
+
 def test_solver_times_run_from_zero_to_one():
     assert solver_times(4, 1.0) == [0.0, 0.25, 0.5, 0.75, 1.0]
     assert solver_times(4, 2.0)[0] == 0

@@ -140,6 +140,19 @@ def test_guidance_asks_for_both_velocities(folder):
     assert not torch.equal(plain.sample(a_request()), guided.sample(a_request()))
 
 
+def test_an_instruction_leads_for_its_first_frames_and_only_clips_that_were_told(folder):
+    spoken = [[Instruction("Let it snow.", 4)], []]
+    plain, led = (
+        ClipSampler(Networks.load(folder), **SAMPLER, instruction_guidance=scale, instruction_latents=1).sample(
+            a_request(instructions=spoken)
+        )
+        for scale in (1.0, 3.0)
+    )
+    assert torch.equal(plain[:, :, :4], led[:, :, :4])
+    assert not torch.equal(plain[0, :, 4:8], led[0, :, 4:8])
+    assert torch.equal(plain[1], led[1])
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -410,6 +410,23 @@ def test_guidance_keeps_a_second_past_without_the_prompt():
     assert max((a.int() - b.int()).abs().max() for a, b in zip(*unprompted, strict=True)) <= 1
 
 
+def test_an_instruction_leads_only_the_stream_that_was_told_and_only_for_a_while():
+    shown, leads = [], []
+    for scale in (1.0, 3.0):
+        sampler = StreamSampler(NETWORKS, **SAMPLER, **LIVE, instruction_guidance=scale, instruction_latents=2)
+        told, other = sampler.start("snow", 5, 2), sampler.start("snow", 6, 2)
+        run(sampler, told, 1)
+        sampler.instruct(told, "Let it snow.")
+        shown.append([])
+        for tick in range(3):
+            leads.append(StreamBatch([told, other], sampler.layout).lead(scale, 2).flatten().tolist())
+            shown[-1].append(sampler.step([told, other], [keys(tick), keys(tick)]))
+    assert leads[3:] == [[3.0, 1.0], [3.0, 1.0], [1.0, 1.0]]
+    (plain, _), (led, _) = (each[0] for each in shown)
+    assert not torch.equal(plain, led)
+    assert all(torch.equal(one[1], another[1]) for one, another in zip(*shown, strict=True))
+
+
 def test_bf16_stays_near_fp32(sampler):
     half = StreamSampler(NETWORKS, **SAMPLER, **{**LIVE, "precision": "bf16"})
     one, other = (run(each, each.start("snow", 5, 2), 4) for each in (sampler, half))

@@ -17,6 +17,7 @@ from gamegen_x.training.vae_losses import (
     verdict,
 )
 from tests.training.small_run import configure
+from tests.training.train_command import WITHOUT_WEIGHTS
 
 
 def test_an_edge_weighs_more_than_even_ground():
@@ -120,9 +121,9 @@ def test_a_weight_of_one_asks_for_nothing_and_more_asks_where_players_are():
         check_player_weight(0.5)
 
 
-@pytest.mark.parametrize("stage", ["vae", "decoder"])
+@pytest.mark.parametrize("stage", [["task=vae"], ["task=decoder", *WITHOUT_WEIGHTS]])
 def test_what_is_wrong_at_another_player_is_blamed_more(stage, tmp_path):
-    task = build(configure(tmp_path, f"task={stage}", "task.player_weight=9.0").task).eval()
+    task = build(configure(tmp_path, *stage, "task.player_weight=9.0").task).eval()
     video = torch.zeros(1, 2, 4, 3, 16, 16)
     video[0, 0, :, :, 4:12, 4:12] = 1.0  # unlike all that an untrained network draws
     others = torch.zeros(1, 2, 4, 1, 16, 16)
