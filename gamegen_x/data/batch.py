@@ -18,7 +18,8 @@ class Batch:
 
     A latent frame stands for `f` video frames (4 for a 4x VAE); `t_video = f * t`. Views of clips with fewer than p
     players are zeros with `is_player` false. `instructions[i]` holds from video frame `instruction_starts[i]` of its
-    clip on; a clip without one has an empty string. A video prompt that is absent is all zeros.
+    clip on; a clip without one has an empty string. A video prompt that is absent is all zeros. `others` is drawn at
+    the pixels where there is video, else at the latents.
     """
 
     keys: list[str]  # record keys, for error messages
@@ -34,7 +35,7 @@ class Batch:
     has_actions: Bool[Tensor, "b p"] | None = None  # false where nobody knows the keys; None: known everywhere
     video_prompt_latents: Float[Tensor, "b p t c h w"] | None = None  # in place of video_prompt, where they are cached
     state: Float[Tensor, "b p t c_state h w"] | None = None  # the world's truth, drawn where each player sees it
-    others: Float[Tensor, "b p t 1 h w"] | None = None  # above 0 where a player sees another
+    others: Float[Tensor, "b p t_seen 1 h_seen w_seen"] | None = None  # above 0 where a player sees another
     near: Bool[Tensor, "b t p p"] | None = None  # who is near enough to see whom; None: nobody asked
 
     @property

@@ -160,6 +160,7 @@ async def play(cfg: DictConfig, harness: Harness) -> dict[str, Any]:
         "lost_seats": sum(max(0, bot.client.num_joins - 1) for bot in bots),
         "lost_events": lost_events(bots, near_the_end["rooms"]),
         "server_memory_growth_mb": round(after["memory_mb"] - before["memory_mb"], 1),
+        "server_lag_ms": after["lag_ms"],
         "server_block_ms_p99": max(room["block_ms"]["p99"] for room in mine),
         "server_late_ms_p99": max(room["late_ms"]["p99"] for room in mine),
         "skipped_ticks": sum(room["skipped_ticks"] for room in mine),

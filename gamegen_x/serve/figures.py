@@ -69,6 +69,7 @@ def of_host(host: Host) -> dict[str, Any]:
         "uptime_s": round(time.monotonic() - host.started_at, 1),
         "sockets": host.num_sockets,
         "memory_mb": round(memory_mb(), 1),
+        "lag_ms": quantiles(host.lags),
         "jobs": {name: jobs.count(name) for name in ("waiting", "running", "done", "failed")},
         "model": of_model(host),
         "rooms": [of_room(found) for found in host.lobby.rooms.values()],

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -22,6 +22,7 @@ from gamegen_x.serve.frame_codec import EncodedBlock, Tier, split_pictures
 from gamegen_x.serve.game_loop import GameLoop, TickClock, TruthViews
 from gamegen_x.serve.generate import Generator
 from gamegen_x.serve.lobby import MODEL, TRUTH, Lobby, OpenRoom, RoomOrder
+from gamegen_x.serve.metrics import NUM_SAMPLES
 from gamegen_x.serve.model_process import ModelProcess, ModelViews
 from gamegen_x.serve.played_world import TruthWorld
 from gamegen_x.serve.player import SocketRules
@@ -35,6 +36,7 @@ from gamegen_x.serve.session_log import Header, SessionEnd
 
 log = logging.getLogger(__name__)
 DRAIN_POLL_S = 0.05
+LAG_EVERY_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ class Host:
         self.model: ModelProcess | None = None  # while the server runs, and with world=model only
         self._stage = Stage("starting", 0)
         self._open_sockets: Counter[str] = Counter()
+        self.lags: deque[float] = deque(maxlen=NUM_SAMPLES)  # ms by which the event loop comes late to what waits
 
     @property
     def stage(self) -> Stage:
@@ -91,11 +94,19 @@ class Host:
                 await stack.enter_async_context(self.model.running())
             await stack.enter_async_context(self.lobby.running())
             await stack.enter_async_context(self.generator.running())
-            opening = asyncio.create_task(self._open_rooms())
+            beside = [asyncio.create_task(task) for task in (self._open_rooms(), self._feel_lag())]
             try:
                 yield
             finally:
-                opening.cancel()
+                for task in beside:
+                    task.cancel()
+
+    async def _feel_lag(self) -> None:
+        """Keys that arrive wait as long as anything else does, such as the end of this sleep."""
+        while True:
+            due = time.monotonic() + LAG_EVERY_S
+            await asyncio.sleep(LAG_EVERY_S)
+            self.lags.append(1000 * (time.monotonic() - due))
 
     async def drain(self) -> None:
         """Lets nobody in any more, tells everybody that the server restarts, and waits until their keys are final."""

@@ -55,7 +55,7 @@ class Server:
         """How the room does, with the model's step beside it."""
         status = httpx.get(f"{self.url}/status").json()
         found: dict[str, Any] = next(room for room in status["rooms"] if room["name"] == ROOM)
-        return found | {"model": status["model"]}
+        return found | {"model": status["model"], "lag_ms": status["lag_ms"]}
 
 
 @contextmanager
@@ -172,6 +172,7 @@ def _of_server(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
         "draw_ms": after["draw_ms"],
         "block_ms": after["block_ms"],
         "late_ms": after["late_ms"],
+        "lag_ms": after["lag_ms"],
         "model_step_ms": after["model"] and after["model"]["step_ms"],
         "skipped_ticks": after["skipped_ticks"] - before["skipped_ticks"],
         "quality": after["quality"],

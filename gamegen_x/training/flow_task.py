@@ -5,12 +5,11 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange, repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -31,7 +30,7 @@ from gamegen_x.training.text_cache import TextCache
 
 # purposes of random draws
 NOISE, TIMES, TEXT_DROP, CONTROLS, CONTEXT_NOISE, CONTEXT_NOISE_LEVEL, OWN_NOISE, OWN_TIMES = range(8)
-STATE_DROP, SEATS, OVERDUE, SHOWN_VIEWS = 8, 9, 10, 11
+STATE_DROP, SEATS, OVERDUE = 8, 9, 10
 Tokens = tuple[Float[Tensor, "b l d"], Bool[Tensor, "b l"]]
 
 
@@ -59,8 +58,7 @@ class FlowTask(Task):
     """Rectified flow on the latents of a frozen autoencoder, given texts of which a share is dropped.
 
     With `past` every frame of a clip is learned after a past of its own; without, noisy frames stand beside each other
-    and context frames beside them. With `picture_weight` the loss also counts what people see: of `picture_views` views
-    the pictures of what each frame would become in one step, against those of the data.
+    and context frames beside them.
     """
 
     def __init__(
@@ -77,8 +75,6 @@ class FlowTask(Task):
         text_cache: TextCache | None,
         state_drop: float,
         player_weight: float,
-        picture_weight: float,
-        picture_views: int,
         **shared: Any,
     ) -> None:
         super().__init__(**shared)
@@ -87,10 +83,6 @@ class FlowTask(Task):
         if not 0 <= state_drop <= 1:
             raise ValueError(f"state_drop is a share between 0 and 1, got {state_drop}")
         check_player_weight(player_weight)
-        if picture_weight < 0 or picture_views < 1:
-            raise ValueError(
-                f"picture_weight is at least 0 and picture_views at least 1, got {picture_weight} and {picture_views}"
-            )
         if text_cache is not None and any(weight.requires_grad for weight in text_encoder.parameters()):
             raise ValueError("the embeddings of a text encoder that is trained change; set task.text_cache=null")
         if past is not None and not model.msdit.causal:
@@ -106,8 +98,6 @@ class FlowTask(Task):
         self.text_drop = text_drop
         self.state_drop = state_drop
         self.player_weight = player_weight
-        self.picture_weight = picture_weight
-        self.picture_views = picture_views
 
     def networks(self) -> dict[str, nn.Module]:
         found = {"vae": self.vae, "text_encoder": self.text_encoder, "msdit": self.model.msdit}
@@ -146,57 +136,17 @@ class FlowTask(Task):
             velocity = self.after_past(shown, point.latents, time, conditions, given)
         counted = is_generated & batch.is_player[:, :, None] & self.learned_frames(batch, num_frames, moment)[:, None]
         weight = player_weight(batch, self.player_weight)
-        losses = {"flow": flow_matching_loss(velocity, point.velocity, counted, weight)}
-        if self.picture_weight:
-            made = data_at_end(point.latents, velocity.float(), time)
-            count = rearrange(counted.float(), "b p t -> b p t 1 1 1")
-            losses["picture"] = self.picture_error(made, latents, count if weight is None else count * weight, moment)
-        if expected is not None:
-            losses["surprise"] = self._surprise(latents, expected, counted, weight)
-        return losses | {"loss": self._sum(losses)}
-
-    def _sum(self, losses: Mapping[str, Tensor]) -> Tensor:
-        weights = {"picture": self.picture_weight}
-        return torch.stack([weights.get(name, 1.0) * value for name, value in losses.items()]).sum()
-
-    def _surprise(
-        self,
-        latents: Float[Tensor, "b p t c h w"],
-        expected: Expectation,
-        counted: Bool[Tensor, "b p t"],
-        weight: Float[Tensor, "b p t 1 h w"] | None,
-    ) -> Float[Tensor, ""]:
-        return surprise(
+        flow = flow_matching_loss(velocity, point.velocity, counted, weight)
+        if expected is None:
+            return {"loss": flow}
+        surprised = surprise(
             rearrange(latents, "b p ... -> (b p) ..."),
             expected.mean,
             expected.deviation,
             rearrange(counted, "b p t -> (b p) t"),
             None if weight is None else rearrange(weight, "b p ... -> (b p) ..."),
         )
-
-    def picture_error(
-        self,
-        made: Float[Tensor, "b p t c h w"],
-        latents: Float[Tensor, "b p t c h w"],
-        weight: Float[Tensor, "b p t 1 #h #w"],
-        moment: Moment,
-    ) -> Float[Tensor, ""]:
-        """Mean absolute error of some views' pictures, drawn in proportion to their weight."""
-        made, latents = (rearrange(each, "b p ... -> (b p) ...") for each in (made, latents))
-        weights = rearrange(weight.expand(*weight.shape[:4], *made.shape[-2:]), "b p t 1 h w -> (b p) 1 t h w")
-        chances = weights.flatten(1).sum(1).cpu() + 1e-6  # also where no view counts
-        chosen = torch.multinomial(
-            chances, min(self.picture_views, len(chances)), generator=moment.generator(SHOWN_VIEWS)
-        ).to(made.device)
-        pictures = self._decode(made[chosen])
-        with torch.no_grad():
-            real = self._decode(latents[chosen])
-        counted = F.interpolate(weights[chosen], size=(real.shape[1], *real.shape[-2:]))
-        error = (pictures - real).abs() * rearrange(counted, "n 1 t h w -> n t 1 h w")
-        return error.sum() / (real.shape[2] * counted.sum()).clamp_min(1e-6)
-
-    def _decode(self, latents: Float[Tensor, "n t c h w"]) -> Float[Tensor, "n t_video 3 h_video w_video"]:
-        return self.vae.decode(latents / self.latent_scale + self.latent_shift).float()
+        return {"loss": flow + surprised, "flow": flow, "surprise": surprised}
 
     def after_past(
         self,

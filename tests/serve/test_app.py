@@ -1,7 +1,10 @@
 """The server over real sockets and requests."""
 
+import asyncio
 import base64
 import time
+from collections import deque
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -12,6 +15,7 @@ from websockets.sync.client import connect
 
 from gamegen_x.schema.control_signal import ControlSignal
 from gamegen_x.serve.frame_codec import split_pictures
+from gamegen_x.serve.host import LAG_EVERY_S, Host
 from gamegen_x.serve.protocol import PROTOCOL, Hello, Role, Welcome, decode_server, encode
 
 W = '{"type":"control","timestamp":1,"keyboard":{"keys":["w"],"state":true}}'
@@ -29,9 +33,23 @@ def test_a_server_says_how_it_is(web):
     assert web.get("/readyz").json() == {"ready": True, "stage": "ready", "percent": 100}
     status = web.get("/status").json()
     assert status["worlds"] == ["truth"]
+    assert set(status["lag_ms"]) == {"p50", "p99"}
     assert "snowfield" in [room["name"] for room in status["rooms"]]
     assert web.get("/openapi.json").json()["info"]["title"] == "GameGen-X"
     assert web.get("/docs").status_code == 200
+
+
+def test_a_loop_that_is_held_up_is_felt():
+    async def held_up():
+        host = SimpleNamespace(lags=deque())
+        feeling = asyncio.create_task(Host._feel_lag(host))
+        await asyncio.sleep(0)
+        time.sleep(LAG_EVERY_S + 0.1)  # something that does not let others in
+        await asyncio.sleep(0.01)
+        feeling.cancel()
+        return list(host.lags)
+
+    assert asyncio.run(held_up())[0] >= 100
 
 
 def test_the_page_is_served_whole_and_may_load_nothing_from_elsewhere(web):
