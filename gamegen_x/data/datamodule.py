@@ -48,7 +48,7 @@ class VideoDataModule(L.LightningDataModule):
         video_prompts: Mapping[str, float],
         video_prompt_style: PromptStyle | Mapping[str, Any],
         state: StateSettings | None,
-        player: PlaysAlong | None,
+        play_along: PlaysAlong | None,
         cache_frames: bool,
         cache_video_prompts: bool,
         action_space: ActionSpace,
@@ -59,8 +59,6 @@ class VideoDataModule(L.LightningDataModule):
     ) -> None:
         super().__init__()
         check_choices(content, views, video_prompts, weights)
-        if player is not None and content != "frames":
-            raise ValueError(f"a player's latents stand beside frames; set data.content=frames, got {content!r}")
         self.dataset = dataset
         self.sources = dataset.splits()
         self.buckets = choose_buckets(buckets, num_frames, batch_size, height, width)
@@ -80,7 +78,7 @@ class VideoDataModule(L.LightningDataModule):
             action_space=action_space,
             seed=seed,
             state=state,
-            player=player,
+            play_along=play_along,
         )
         self.num_workers = num_workers
         self.prefetch_batches = prefetch_batches

@@ -20,8 +20,8 @@ from gamegen_x.world.facts import Facts
 
 
 @dataclass(frozen=True)
-class Score:
-    """What a player is given of a record: all that happened."""
+class WholeRecord:
+    """All that happened in a record."""
 
     header: RecordHeader
     video: UInt8[np.ndarray, "p t h w 3"]
@@ -40,7 +40,15 @@ class PlaysAlong(Protocol):
         """All that decides what is made, as JSON."""
         ...
 
-    def play(self, scores: Sequence[Score]) -> list[Float[Tensor, "p t c h w"]]:
+    def fault(self, record: WholeRecord) -> str | None:
+        """Why a record cannot be played along; None where it can."""
+        ...
+
+    def rest(self) -> None:
+        """Lets go of what only playing needs."""
+        ...
+
+    def play(self, records: Sequence[WholeRecord]) -> list[Float[Tensor, "p t c h w"]]:
         """Normalised latents of every whole latent frame of each record."""
         ...
 
@@ -53,57 +61,62 @@ class PlayedCache:
         source: RecordSource,
         reader: FrameReader,
         folder: Path,
-        player: PlaysAlong,
+        plays: PlaysAlong,
         size: tuple[int, int],
         records: Sequence[int],
     ) -> None:
         self.source = source
         self.damage: dict[str, str] = {}
         self._reader = reader
-        self._player = player
+        self._plays = plays
         self._records = records
-        settings = {**player.made_with(), "height": size[0], "width": size[1]}
+        settings = {**plays.made_with(), "height": size[0], "width": size[1]}
         self._cache = ArrayCache(folder / "played", "float16", settings)
 
     def prepare(self) -> None:
         """Plays the parts that are not there yet."""
         write_missing(self._cache, self.source, self._records, "playing", self._play)
+        self._plays.rest()
 
     def open(self) -> None:
         self.damage = open_parts(self._cache, self.source, self._records)
 
     def window(self, index: int, views: Sequence[int], first: int, num_frames: int) -> Float[Tensor, "p t c h w"]:
-        """The latents of these video frames; both numbers are multiples of the player's temporal factor."""
-        factor = self._player.temporal_factor
+        """The latents of these video frames; both numbers are multiples of the temporal factor."""
+        factor = self._plays.temporal_factor
         begin = first // factor
         array = torch.from_numpy(self._cache.array(self.source.headers[index].key))
         return array[list(views), begin : begin + num_frames // factor].float()
 
     def _play(self, keys: Mapping[str, int]) -> Iterator[tuple[str, npt.NDArray[Any] | Damaged]]:
         """Neighbours of equal length and as many players are played at once; records come out in their order."""
-        waiting: list[tuple[str, Score | Damaged]] = []
+        waiting: list[tuple[str, WholeRecord | Damaged]] = []
         for key, index in keys.items():
             try:
-                score = self._score(index)
+                record = self._whole(index)
             except DamagedRecord as damage:
                 waiting.append((key, Damaged(damage.reason)))
                 continue
-            scores = [one for _, one in waiting if isinstance(one, Score)]
-            if scores and (len(scores) == self._player.batch_size or scores[0].video.shape != score.video.shape):
+            records = [one for _, one in waiting if isinstance(one, WholeRecord)]
+            if records and (len(records) == self._plays.batch_size or records[0].video.shape != record.video.shape):
                 yield from self._played(waiting)
                 waiting = []
-            waiting.append((key, score))
+            waiting.append((key, record))
         yield from self._played(waiting)
 
     def _played(
-        self, waiting: Sequence[tuple[str, Score | Damaged]]
+        self, waiting: Sequence[tuple[str, WholeRecord | Damaged]]
     ) -> Iterator[tuple[str, npt.NDArray[Any] | Damaged]]:
-        scores = [one for _, one in waiting if isinstance(one, Score)]
-        made = iter(self._player.play(scores)) if scores else iter(())
+        records = [one for _, one in waiting if isinstance(one, WholeRecord)]
+        made = iter(self._plays.play(records)) if records else iter(())
         for key, one in waiting:
             yield key, one if isinstance(one, Damaged) else next(made).to(torch.float16).cpu().numpy()
 
-    def _score(self, index: int) -> Score:
+    def _whole(self, index: int) -> WholeRecord:
         header = self.source.headers[index]
         views = [self._reader.frames(index, view, 0, header.num_frames) for view in range(header.num_players)]
-        return Score(header, np.stack(views), self.source.actions(index), self.source.state(index))
+        record = WholeRecord(header, np.stack(views), self.source.actions(index), self.source.state(index))
+        reason = self._plays.fault(record)
+        if reason is not None:
+            raise DamagedRecord(header.key, reason)
+        return record

@@ -57,7 +57,7 @@ class SampleSettings:
     action_space: ActionSpace
     seed: int
     state: StateSettings | None = None
-    player: PlaysAlong | None = None
+    play_along: PlaysAlong | None = None
 
 
 class DescribedVAE:
@@ -216,14 +216,16 @@ class Split:
             self._readers[name] = FrameCache(self.source, folder, *size, records)
         else:
             self._readers[name] = DecodedFrames(self.source, *size)
-        if settings.player is not None:
-            factor = settings.player.temporal_factor
+        if settings.play_along is not None:
+            factor = settings.play_along.temporal_factor
             if settings.start_multiple % factor or bucket.num_frames % factor:
                 raise ValueError(
-                    f"a player makes whole latent frames of {factor} video frames: data.start_multiple and num_frames "
-                    f"are multiples of that, got {settings.start_multiple} and {bucket.num_frames}"
+                    f"what is played along are whole latent frames of {factor} video frames: data.start_multiple and "
+                    f"num_frames are multiples of that, got {settings.start_multiple} and {bucket.num_frames}"
                 )
-            self._played[name] = PlayedCache(self.source, self._readers[name], folder, settings.player, size, records)
+            self._played[name] = PlayedCache(
+                self.source, self._readers[name], folder, settings.play_along, size, records
+            )
         if self.vae is None:
             return
         make_cache = partial(LatentCache, self.source, self._readers[name], folder, self.vae.kind, size, records)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from gamegen_x.diffusion.solvers import ScalarVelocity
@@ -13,7 +12,7 @@ def guided(conditional: ScalarVelocity, unconditional: ScalarVelocity, scale: fl
 
     A scale for each clip has the latents' number of axes, and those with scale 1 keep their bits.
     """
-    if bool((torch.as_tensor(scale) == 1).all()):
+    if isinstance(scale, float | int) and scale == 1:
         return conditional
 
     def velocity(latents: Tensor, now: float) -> Tensor:

@@ -158,7 +158,7 @@ class ClipSampler:
                 latents[:, :, start:],
                 rearrange(noise[done:stop], "t b p c h w -> b p t c h w"),
                 conditions.frames(start, stop),
-                self._lead(now, done),
+                self._lead(now, done, stop),
                 request.use_instructnet,
             )
             latents = torch.cat([latents, fresh], dim=2)
@@ -175,22 +175,34 @@ class ClipSampler:
         context: Float[Tensor, "b p t_context c h w"],
         noise: Float[Tensor, "b p t_new c h w"],
         conditions: Conditions,
-        lead: Float[Tensor, "b 1 1 1 1 1"],
+        lead: float | Float[Tensor, "b 1 t_new 1 1 1"],
         use_instructnet: bool,
     ) -> Float[Tensor, "b p t_new c h w"]:
         """Denoises new latent frames beside clean context, which stands at time 1."""
-        heard = self._velocity(context, conditions, use_instructnet)
-        unheard = self._velocity(context, conditions.without_instruction(context.shape[2]), use_instructnet)
-        unprompted = self._velocity(context, conditions.without_text(), use_instructnet)
-        velocity = guided(guided(heard, unheard, lead), unprompted, self.guidance)
+
+        def led(asked: Conditions) -> ScalarVelocity:
+            heard = self._velocity(context, asked, use_instructnet)
+            unheard = self._velocity(context, asked.without_instruction(context.shape[2]), use_instructnet)
+            return guided(heard, unheard, lead)
+
+        velocity = guided(led(conditions), led(conditions.without_text()), self.guidance)
         return self.solve(velocity, noise, self.times)
 
-    def _lead(self, spoken: Sequence[Instruction | None], frame: int) -> Float[Tensor, "b 1 1 1 1 1"]:
-        """How strongly each clip's instruction leads a latent frame."""
-        begun = [None if one is None else one.frame // self.networks.vae.temporal_factor for one in spoken]
-        is_led = [first is not None and frame < first + self.instruction_latents for first in begun]
-        scale = torch.where(torch.tensor(is_led), self.instruction_guidance, 1.0).to(self.networks.device)
-        return rearrange(scale, "b -> b 1 1 1 1 1")
+    def _lead(
+        self, spoken: Sequence[Instruction | None], start: int, stop: int
+    ) -> float | Float[Tensor, "b 1 t 1 1 1"]:
+        """How strongly each clip's instruction leads latent frames start to stop; 1 where nobody is led."""
+        factor, length = self.networks.vae.temporal_factor, self.instruction_latents
+        is_led = torch.tensor(
+            [
+                [one is not None and 0 <= frame - one.frame // factor < length for frame in range(start, stop)]
+                for one in spoken
+            ]
+        )
+        if self.instruction_guidance == 1 or not is_led.any():
+            return 1.0
+        scales = torch.where(is_led, self.instruction_guidance, 1.0).to(self.networks.device)
+        return rearrange(scales, "b t -> b 1 t 1 1 1")
 
     def _velocity(
         self, context: Float[Tensor, "b p t_context c h w"], conditions: Conditions, use_instructnet: bool

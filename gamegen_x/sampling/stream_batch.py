@@ -58,12 +58,14 @@ class StreamBatch:
         )
         return replace(asked, **self._company(), **self._told(told))
 
-    def lead(self, scale: float, num_steps: int) -> Float[Tensor, "b 1 1 1 1"]:
-        """How strongly the instruction of each stream leads its next frame: 1 unless it was given just now."""
+    def lead(self, scale: float, num_steps: int) -> float | Float[Tensor, "b 1 1 1 1"]:
+        """How strongly the instruction of each stream leads its next frame; 1 where none was given just now."""
         is_led = [
             stream.standing.words.is_instructed and stream.tick < stream.standing.words.since + num_steps
             for stream in self.streams
         ]
+        if scale == 1 or not any(is_led):
+            return 1.0
         scales = torch.where(torch.tensor(is_led * self.layout.num_lanes), scale, 1.0)
         return rearrange(scales.to(self.layout.device), "b -> b 1 1 1 1")
 

@@ -16,6 +16,7 @@ from gamegen_x.models.gamegen import Conditions
 from gamegen_x.models.instructnet import actions_per_latent
 from gamegen_x.models.layers.kv_cache import WindowPast
 from gamegen_x.models.vae import DecoderStream
+from gamegen_x.sampling.clip_sampler import check_settings
 from gamegen_x.sampling.live_networks import PRECISIONS, live_model, live_vae, picture_unit
 from gamegen_x.sampling.networks import Networks
 from gamegen_x.sampling.noise import MAX_COUNTER, noise_at
@@ -78,6 +79,16 @@ class StreamSampler:
             )
         if pass_players < 0:
             raise ValueError(f"pass_players is at least 0, got {pass_players}")
+        check_settings(
+            num_steps=num_steps,
+            solver=solver,
+            shift=shift,
+            guidance=guidance,
+            window=window,
+            block=block,
+            instruction_guidance=instruction_guidance,
+            instruction_latents=instruction_latents,
+        )
         if precision not in PRECISIONS:
             raise ValueError(f"unknown precision {precision!r}, expected one of {list(PRECISIONS)}")
         self.networks = networks
@@ -173,18 +184,19 @@ class StreamSampler:
     def denoise(self, batch: StreamBatch, conditions: Conditions) -> Float[Tensor, "b p c h w"]:
         """The next clean latent frames. Streams stay as they are."""
 
-        def looked(asked: Conditions) -> ScalarVelocity:
-            return lambda latents, now: self._look(batch.past, latents, now, asked)
+        def looked(past: WindowPast, asked: Conditions) -> ScalarVelocity:
+            return lambda latents, now: self._look(past, latents, now, asked)
 
         lead = batch.lead(self.instruction_guidance, self.instruction_latents)
-        led = guided(looked(conditions), looked(conditions.without_instruction(0)), lead)
+        unheard = looked(batch.past.under_other_conditions(), conditions.without_instruction(0))
+        led = guided(looked(batch.past, conditions), unheard, lead)
 
         def velocity(latents: Tensor, now: float) -> Tensor:
             made = led(latents, now)
             if self.layout.num_lanes == 1:
                 return made
             with_prompt, without = made.chunk(2)
-            return without + self.guidance * (with_prompt - without)
+            return with_prompt + (self.guidance - 1) * (with_prompt - without)
 
         noise = batch.gather(
             [

@@ -24,8 +24,11 @@ class Told:
 
     def frame(self, number: int) -> Told:
         """The same, of one latent frame."""
-        one = slice(number, number + 1)
-        return Told(self.state[:, one], None if self.near is None else self.near[one])
+        return self.frames(number, number + 1)
+
+    def frames(self, start: int, stop: int) -> Told:
+        """The same, of latent frames start to stop (not included)."""
+        return Told(self.state[:, start:stop], None if self.near is None else self.near[start:stop])
 
 
 @dataclass(frozen=True)

@@ -34,13 +34,20 @@ def check_run(cfg: DictConfig) -> None:
     check_foreign_files(cfg)
     if cfg.weights is not None:
         check_weights(Path(cfg.weights), cfg)
-    elif NEEDED[cfg.stage] and cfg.task.get("latent_scale") is None:  # stands on a trained vae, no numbers by hand
+    elif NEEDED[cfg.stage] and (
+        cfg.stage == "decoder" or cfg.task.get("latent_scale") is None
+    ):  # stands on a trained vae, no numbers by hand
         needed = " and ".join(NEEDED[cfg.stage])
         raise ValueError(
             f"task={cfg.stage} stands on a trained {needed}, but weights is null; "
             f"give weights=<folder>, e.g. weights=outputs/snowglobe_{_stage_before(cfg.stage)}/weights"
         )
     check_data(to_dict(cfg.data))
+    if cfg.data.get("play_along") is not None and (cfg.stage != "decoder" or cfg.data.content != "frames"):
+        raise ValueError(
+            f"data.play_along is for task=decoder with data.content=frames, got task={cfg.stage} with "
+            f"data.content={cfg.data.content}; set data.play_along=null"
+        )
     if "msdit" in cfg.task and cfg.data.content == "frames" and cfg.data.get("state") is not None:
         raise ValueError(
             f"task={cfg.stage} is told a state that is drawn beside latents, and data.content=frames has none; "

@@ -22,8 +22,8 @@ _LATENT_NOISE = 0
 class DecoderTask(Task):
     """L1 + L2 against the true video, where others are seen more. The autoencoder stays.
 
-    Of each batch that brings latents of a model's own play (`data.player`) the share `own_share` is read from those, so
-    that the decoder learns to show what the model meant; the rest is read from what the autoencoder writes.
+    Of each batch that brings latents of a model's own play (`data.play_along`) the share `own_share` is read from
+    those, so that the decoder learns to show what the model meant; the rest is read from what the autoencoder writes.
     """
 
     def __init__(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,12 +16,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gamegen_x.data.latent_cache import choose_device, hash_file
-from gamegen_x.data.played import Score
+from gamegen_x.data.played import WholeRecord
 from gamegen_x.data.state import Drawing, drawing_of
+from gamegen_x.models.vae import VideoVAE
+from gamegen_x.models.weights import build_network
+from gamegen_x.sampling.clip_sampler import check_settings
 from gamegen_x.sampling.networks import Networks
 from gamegen_x.sampling.stream import Stream
 from gamegen_x.sampling.stream_sampler import StreamSampler
 from gamegen_x.sampling.truth import Told
+from gamegen_x.sampling.video_file import from_pixels
 from gamegen_x.schema.weights_folder import read_config
 
 NETWORKS = ("vae", "text_encoder", "msdit", "instructnet")
@@ -45,96 +50,127 @@ class PlayAlong:
         self.folder = Path(weights)
         self.described = read_config(self.folder)
         missing = [name for name in NETWORKS if name not in self.described["networks"]]
-        if missing:
-            raise ValueError(f"{weights} has no {' and no '.join(missing)}, and cannot play; train them first")
+        if missing or drawn_facts(self.described) is None:
+            raise ValueError(
+                f"{weights} cannot play along: it has {sorted(self.described['networks'])}, needed are "
+                f"{list(NETWORKS)} that are told the world's state (state=map); without it their pictures are not what "
+                "was true; set data.play_along=null, or give other weights"
+            )
         if context_latents < 1 or batch_size < 1:
             raise ValueError(
-                f"context_latents and batch_size of a player are at least 1, got {context_latents} and {batch_size}"
+                f"context_latents and batch_size of data.play_along are at least 1, got {context_latents} and "
+                f"{batch_size}"
             )
         self.context_latents = context_latents
         self.batch_size = batch_size
-        chosen = {name: value for name, value in sampler.items() if value is not None}
-        self.settings = {**self.described["sampler"], **chosen}
+        self.settings = {**self.described["sampler"], **{name: v for name, v in sampler.items() if v is not None}}
+        check_settings(**self.settings)
         self.live = dict(live)
         self.device = choose_device(device)
+
+    @cached_property
+    def temporal_factor(self) -> int:
+        with torch.device("meta"):
+            return cast(VideoVAE, build_network(self.described["networks"]["vae"])).temporal_factor
+
+    def made_with(self) -> Mapping[str, Any]:
+        hashes = {name: hash_file(self.folder / f"{name}.safetensors") for name in NETWORKS}
+        networks = {name: self.described["networks"][name] for name in NETWORKS}
+        kept = {name: value for name, value in self.described.items() if name not in ("made_by", "networks", "sampler")}
+        live = {name: self.live[name] for name in ("num_slots", "precision")}
+        return {
+            "weights": hashes,
+            "described": {**kept, "networks": networks},
+            "sampler": self.settings,
+            "context_latents": self.context_latents,
+            "live": live,
+        }
+
+    def fault(self, record: WholeRecord) -> str | None:
+        header, known = record.header, self.networks.action_space.keys
+        missing = sorted((drawn_facts(self.described) or set()) - record.state.keys())
+        if missing:
+            return f"no {' and '.join(missing)} in its state"
+        if not header.has_actions or not set(header.action_space.keys) <= set(known):
+            return "no keys that the model knows"
+        if header.num_players > self.streams.num_slots:
+            return "more players than the model has slots"
+        return None if header.num_frames // self.temporal_factor > self.context_latents else "too short to play along"
+
+    def rest(self) -> None:
+        for name in ("streams", "networks", "drawing"):
+            self.__dict__.pop(name, None)
+
+    @torch.inference_mode()
+    def play(self, records: Sequence[WholeRecord]) -> list[Float[Tensor, "p t c h w"]]:
+        """Records of one shape, side by side. Their first `context_latents` are encoded, the rest is the model's own.
+
+        What was said during the beginning is told at its end.
+        """
+        factor = self.temporal_factor
+        told = [self._told(record) for record in records]
+        keys = [self._keys(record) for record in records]
+        streams = [self._begun(*each) for each in zip(records, keys, told, strict=True)]
+        made = [list(self._encoded(record).unbind(dim=1)) for record in records]
+        for number in range(self.context_latents, records[0].header.num_frames // factor):
+            for record, stream in zip(records, streams, strict=True):
+                for said in record.header.instructions:
+                    if max(said.frame // factor, self.context_latents) == number:
+                        self.streams.instruct(stream, said.text)
+            frames = slice(number * factor, (number + 1) * factor)
+            self.streams.step(streams, [each[:, frames] for each in keys], [one.frame(number) for one in told])
+            for own, stream in zip(made, streams, strict=True):
+                own.append(stream.standing.last[: len(own[0])].clone())
+        return [torch.stack(own, dim=1) for own in made]
 
     @cached_property
     def networks(self) -> Networks:
         with torch.inference_mode(False):  # asked for while playing, but for any use
             return Networks.load(self.folder, self.device)
 
-    @property
-    def temporal_factor(self) -> int:
-        return self.networks.vae.temporal_factor
-
-    def made_with(self) -> Mapping[str, Any]:
-        hashes = {name: hash_file(self.folder / f"{name}.safetensors") for name in NETWORKS}
-        return {
-            "weights": hashes,
-            "sampler": self.settings,
-            "drawn_state": self.described.get("drawn_state"),
-            "context_latents": self.context_latents,
-            "live": self.live,
-        }
-
-    @torch.inference_mode()
-    def play(self, scores: Sequence[Score]) -> list[Float[Tensor, "p t c h w"]]:
-        """Records of one shape, side by side. Their beginnings are encoded, the rest is the model's own."""
-        factor = self.temporal_factor
-        told = [self._told(score) for score in scores]
-        streams = [self._begun(score, one) for score, one in zip(scores, told, strict=True)]
-        num_latents = scores[0].video.shape[1] // factor
-        made = [self._real(score) for score in scores]
-        keys = [self._keys(score) for score in scores]
-        for number in range(self.context_latents, num_latents):
-            for score, stream in zip(scores, streams, strict=True):
-                for said in score.header.instructions:
-                    if said.frame // factor == number:
-                        self.streams.instruct(stream, said.text)
-            frames = slice(number * factor, (number + 1) * factor)
-            self.streams.step(
-                streams,
-                [each[:, frames] for each in keys],
-                [None if one is None else one.frame(number) for one in told],
-            )
-            for own, stream in zip(made, streams, strict=True):
-                own.append(stream.standing.last[: own[0].shape[0]].clone())
-        return [torch.stack(own, dim=1) for own in made]
-
     @cached_property
     def streams(self) -> StreamSampler:
         return StreamSampler(self.networks, **self.settings, **self.live)
 
     @cached_property
-    def drawing(self) -> Drawing | None:
-        return drawing_of(self.described, self.networks.vae.spatial_factor)
+    def drawing(self) -> Drawing:
+        drawing = drawing_of(self.described, self.networks.vae.spatial_factor)
+        assert drawing is not None
+        return drawing
 
-    def _told(self, score: Score) -> Told | None:
-        if self.drawing is None:
-            return None
-        num_frames = score.video.shape[1] // self.temporal_factor * self.temporal_factor
-        return Told(*self.drawing({name: values[:num_frames] for name, values in score.state.items()}))
+    def _told(self, record: WholeRecord) -> Told:
+        header, num_frames = record.header, record.header.num_frames // self.temporal_factor * self.temporal_factor
+        drawing = replace(self.drawing, picture=(header.height, header.width))  # in whose pixels places are recorded
+        return Told(*drawing({name: values[:num_frames] for name, values in record.state.items()}))
 
-    def _context(self, score: Score) -> Float[Tensor, "p t 3 h w"]:
-        video = torch.from_numpy(score.video[:, : self.context_latents * self.temporal_factor])
-        return rearrange(video, "p t h w c -> p t c h w").float() / 127.5 - 1
+    def _context(self, record: WholeRecord) -> Float[Tensor, "p t 3 h w"]:
+        first = self.context_latents * self.temporal_factor
+        return from_pixels(torch.from_numpy(np.array(record.video[:, :first]))).to(self.device)
 
-    def _real(self, score: Score) -> list[Float[Tensor, "p c h w"]]:
-        """The latents of the beginning."""
-        return list(self.networks.encode(self._context(score).to(self.device)).unbind(dim=1))
+    def _encoded(self, record: WholeRecord) -> Float[Tensor, "p t c h w"]:
+        return self.networks.encode(self._context(record))
 
-    def _keys(self, score: Score) -> Float[Tensor, "slots t k"]:
-        held = rearrange(torch.from_numpy(np.array(score.actions)).float(), "t p k -> p t k")
-        empty = self.streams.num_slots - len(held)
-        return torch.cat([held, held.new_zeros(empty, *held.shape[1:])])
+    def _keys(self, record: WholeRecord) -> Float[Tensor, "slots t k"]:
+        """As the model numbers keys and slots."""
+        space = self.networks.action_space
+        columns = [space.keys.index(key) for key in record.header.action_space.keys]
+        held = torch.zeros(self.streams.num_slots, record.header.num_frames, space.num_keys)
+        held[: record.header.num_players, :, columns] = rearrange(
+            torch.from_numpy(np.array(record.actions)).float(), "t p k -> p t k"
+        )
+        return held
 
-    def _begun(self, score: Score, told: Told | None) -> Stream:
-        context = self._context(score)
+    def _begun(self, record: WholeRecord, keys: Float[Tensor, "slots t k"], told: Told) -> Stream:
+        context = self._context(record)
         num_players, num_frames = context.shape[:2]
-        begun = None
-        if told is not None:
-            first = slice(self.context_latents)
-            begun = Told(told.state[:, first], None if told.near is None else told.near[first])
-        session = zlib.crc32(score.header.key.encode())
-        held = self._keys(score)[:num_players, :num_frames]
-        return self.streams.start(score.header.caption, session, num_players, context, held, begun)
+        begun = told.frames(0, self.context_latents)
+        session = zlib.crc32(record.header.key.encode())
+        return self.streams.start(
+            record.header.caption, session, num_players, context, keys[:num_players, :num_frames], begun
+        )
+
+
+def drawn_facts(described: Mapping[str, Any]) -> set[str] | None:
+    """What a record must tell for networks to be told of it; None where they are told nothing."""
+    drawing = drawing_of(described, 1)
+    return None if drawing is None else set(drawing.settings.facts)

@@ -10,7 +10,7 @@ from made_shards import BLOCK, FRAME, make_data, make_record, write_dataset, wri
 from torch import Tensor
 
 from gamegen_x.data.datamodule import VideoDataModule
-from gamegen_x.data.played import Score
+from gamegen_x.data.played import WholeRecord
 
 FACTOR = 4
 WINDOWS = ["data.num_frames=8", "data.batch_size=2"]
@@ -29,10 +29,16 @@ class Copyist:
     def made_with(self) -> Mapping[str, Any]:
         return {"name": self.name}
 
-    def play(self, scores: Sequence[Score]) -> list[Tensor]:
-        assert len({score.video.shape for score in scores}) == 1
-        self.played.append([score.header.key for score in scores])
-        return [rows(torch.from_numpy(np.moveaxis(score.video, -1, 2)).float() / 127.5 - 1) for score in scores]
+    def fault(self, record: WholeRecord) -> str | None:
+        return None
+
+    def rest(self) -> None:
+        self.is_resting = True
+
+    def play(self, records: Sequence[WholeRecord]) -> list[Tensor]:
+        assert len({record.video.shape for record in records}) == 1
+        self.played.append([record.header.key for record in records])
+        return [rows(torch.from_numpy(np.moveaxis(record.video, -1, 2)).float() / 127.5 - 1) for record in records]
 
 
 def rows(video: Tensor) -> Tensor:
@@ -42,7 +48,7 @@ def rows(video: Tensor) -> Tensor:
 
 def played_by(player: Copyist, folder: Path, *overrides: str) -> VideoDataModule:
     data = make_data(folder, *WINDOWS, *overrides)
-    data.settings = replace(data.settings, player=player)
+    data.settings = replace(data.settings, play_along=player)
     data.prepare_data()
     data.setup("fit")
     return data

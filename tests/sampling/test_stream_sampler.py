@@ -15,11 +15,13 @@ from gamegen_x.models.msdit import MSDiT
 from gamegen_x.models.players.identity import SeatIdentity
 from gamegen_x.models.text_encoder import ByteT5TextEncoder
 from gamegen_x.models.vae import VideoVAE
+from gamegen_x.sampling.clip_sampler import ClipSampler, SampleRequest
 from gamegen_x.sampling.networks import Networks
 from gamegen_x.sampling.noise import noise_at
 from gamegen_x.sampling.stream_batch import StreamBatch, passes
 from gamegen_x.sampling.stream_sampler import StreamSampler
 from gamegen_x.schema.action_space import ActionSpace
+from gamegen_x.schema.caption import Instruction
 
 SAMPLER = {"num_steps": 2, "solver": "euler", "shift": 1.0, "guidance": 1.0, "window": 4, "block": 1}
 LIVE = {"num_slots": 3, "undo_ticks": 4, "precision": "fp32", "uses_small_decoder": True, "pass_players": 4.0}
@@ -27,7 +29,9 @@ DIM = {"dim": 32, "num_heads": 2, "mlp_ratio": 2.0, "patch": 2, "text_dim": 16, 
 SIZE = 32  # four tokens a frame: of fewer rows, BLAS adds in another order (see models/layers/rows.py)
 
 
-def some_networks(frames_per_latent=4, kind="causal", players=None, state_channels=None, names=("w", "a")):
+def some_networks(
+    frames_per_latent=4, kind="causal", players=None, state_channels=None, names=("w", "a"), expects_words=False
+):
     torch.manual_seed(0)
     stage = {
         "factor": [frames_per_latent, 8, 8], "channels": 16, "encoder_blocks": 1, "decoder_blocks": 1,
@@ -41,7 +45,7 @@ def some_networks(frames_per_latent=4, kind="causal", players=None, state_channe
     instructnet = InstructNet(
         latent_channels=4, num_blocks=2, num_keys=len(names), frames_per_latent=frames_per_latent, keys_dim=32,
         carry={"ring": 1, "num_ways": 2, "width": 32, "least_deviation": 0.1}, temporal_cross_attention=False,
-        players=players, **DIM,
+        players=players, expects_words=expects_words, **DIM,
     )  # fmt: skip
     text_encoder = ByteT5TextEncoder(dim=16, num_layers=1, num_heads=2, feed_forward=16, max_bytes=32, pool=4)
     for network in (vae, msdit, instructnet, text_encoder):
@@ -419,12 +423,39 @@ def test_an_instruction_leads_only_the_stream_that_was_told_and_only_for_a_while
         sampler.instruct(told, "Let it snow.")
         shown.append([])
         for tick in range(3):
-            leads.append(StreamBatch([told, other], sampler.layout).lead(scale, 2).flatten().tolist())
+            leads.append(StreamBatch([told, other], sampler.layout).lead(scale, 2))
             shown[-1].append(sampler.step([told, other], [keys(tick), keys(tick)]))
-    assert leads[3:] == [[3.0, 1.0], [3.0, 1.0], [1.0, 1.0]]
+    assert leads[:3] == [1.0, 1.0, 1.0]
+    assert [lead.flatten().tolist() for lead in leads[3:5]] == [[3.0, 1.0], [3.0, 1.0]]
+    assert leads[5] == 1.0
     (plain, _), (led, _) = (each[0] for each in shown)
     assert not torch.equal(plain, led)
     assert all(torch.equal(one[1], another[1]) for one, another in zip(*shown, strict=True))
+
+
+@pytest.mark.parametrize("guidance", [1.0, 4.0])
+def test_a_led_frame_of_a_stream_is_that_of_a_clip(guidance):
+    networks = some_networks(expects_words=True)
+    settings = {**SAMPLER, "guidance": guidance, "instruction_guidance": 3.0, "instruction_latents": 2}
+    stream_sampler = StreamSampler(networks, **settings, **{**LIVE, "num_slots": 1})
+    first, held = frames(1), keys(3)[:1]
+    stream = stream_sampler.start("snow", 5, 1, first, torch.zeros(1, 8, 2))
+    stream_sampler.instruct(stream, "Let it snow.")
+    batch = StreamBatch([stream], stream_sampler.layout)
+    live = stream_sampler.denoise(batch, batch.conditions(held[None], has_actions=True, told=[None]))
+
+    clips = ClipSampler(networks, **settings)
+    actions = torch.cat([torch.zeros(1, 8, 2), held], dim=1)[None]
+    spoken = [Instruction("Let it snow.", 8)]
+    request = SampleRequest(["snow"], 12, 0, actions=actions, context=first[None], instructions=[spoken])
+    conditions = clips._instructed(clips._conditions(request, 3), spoken)
+    noise = noise_at(5, stream.tick, 0, 0, stream_sampler.latent_shape)[None, None, None]
+    made, plain = (
+        clips._block(networks.encode(first)[None], noise, conditions, lead, True)
+        for lead in (clips._lead(spoken, 2, 3), 1.0)
+    )
+    torch.testing.assert_close(live, made[:, :, 0], atol=1e-4, rtol=1e-4)
+    assert (made - plain).abs().max() > 0.01
 
 
 def test_bf16_stays_near_fp32(sampler):

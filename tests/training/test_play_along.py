@@ -8,15 +8,17 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from gamegen_x.config import CONFIGS, build
-from gamegen_x.data.played import Score
+from gamegen_x.data.played import WholeRecord
 from gamegen_x.data.records import RecordHeader
 from gamegen_x.games.dynamics import RulesDynamics
 from gamegen_x.schema.action_space import ActionSpace
 from gamegen_x.schema.caption import Instruction
+from gamegen_x.training.checks import check_run
 from gamegen_x.training.play_along import PlayAlong
 from gamegen_x.training.randomness import Moment
 from gamegen_x.world.facts import stacked
 from tests.training.small_run import configure
+from tests.training.train_command import WITHOUT_WEIGHTS
 
 WEIGHTS = str(CONFIGS.parent / "weights" / "snowglobe-duo")
 LIVE = {"num_slots": 2, "undo_ticks": 0, "precision": "fp32", "uses_small_decoder": False, "pass_players": 0}
@@ -32,14 +34,14 @@ def player():
 
 
 @pytest.fixture(scope="module")
-def scores():
+def records():
     """Two sessions of the game, in the second of which somebody speaks."""
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         dynamics: RulesDynamics = build(compose("evaluate", overrides=["suite=multiplayer"]).dynamics)
-    return [score(dynamics, 0, ()), score(dynamics, 1, (Instruction("Make it night.", 12),))]
+    return [record(dynamics, 0, ()), record(dynamics, 1, (Instruction("Make it night.", 12),))]
 
 
-def score(dynamics, seed, instructions):
+def record(dynamics, seed, instructions):
     world, facts, views = dynamics.fresh(seed, "train"), [], []
     actions = (np.random.default_rng(seed).random((NUM_FRAMES, 2, 7)) < 0.3).astype(np.uint8)
     for frame, held in enumerate(actions):
@@ -49,14 +51,14 @@ def score(dynamics, seed, instructions):
         facts.append(world.facts())
         views.append(np.stack(world.views()))
     header = RecordHeader(f"session-{seed}", NUM_FRAMES, 2, 64, 64, 24.0, SPACE, "", instructions, True)
-    return Score(header, np.stack(views, axis=1), actions, stacked(facts))
+    return WholeRecord(header, np.stack(views, axis=1), actions, stacked(facts))
 
 
-def test_a_model_plays_on_from_real_frames_and_the_same_whoever_plays_beside_it(player, scores):
-    together = player.play(scores)
-    alone = [player.play([one])[0] for one in scores]
+def test_a_model_plays_on_from_real_frames_and_the_same_whoever_plays_beside_it(player, records):
+    together = player.play(records)
+    alone = [player.play([one])[0] for one in records]
     assert all(torch.equal(one, other) for one, other in zip(together, alone, strict=True))
-    for made, one in zip(together, scores, strict=True):
+    for made, one in zip(together, records, strict=True):
         video = torch.from_numpy(np.moveaxis(one.video, -1, 2)).float() / 127.5 - 1
         real = player.networks.encode(video).detach()
         torch.testing.assert_close(made[:, :CONTEXT], real[:, :CONTEXT], atol=1e-4, rtol=0)
@@ -65,11 +67,11 @@ def test_a_model_plays_on_from_real_frames_and_the_same_whoever_plays_beside_it(
         assert nearer < farther / 3  # it keeps to what is true
 
 
-def test_keys_sentences_and_the_truth_are_followed(player, scores):
-    (made,) = player.play([scores[1]])
-    silent = replace(scores[1], header=replace(scores[1].header, instructions=()))
-    still = replace(scores[1], actions=np.zeros_like(scores[1].actions))
-    elsewhere = replace(scores[1], state=scores[0].state)
+def test_keys_sentences_and_the_truth_are_followed(player, records):
+    (made,) = player.play([records[1]])
+    silent = replace(records[1], header=replace(records[1].header, instructions=()))
+    still = replace(records[1], actions=np.zeros_like(records[1].actions))
+    elsewhere = replace(records[1], state=records[0].state)
     first_different = []
     for other in (silent, still, elsewhere):
         (changed,) = player.play([other])
@@ -78,8 +80,67 @@ def test_keys_sentences_and_the_truth_are_followed(player, scores):
     assert first_different == [3, CONTEXT, CONTEXT]  # the sentence is said in the fourth latent frame
 
 
+def test_what_was_said_at_the_beginning_still_holds_and_keys_may_come_in_another_order(player, records):
+    said = {frame: (Instruction("Let it snow.", frame),) for frame in (2, CONTEXT * 4)}
+    early, at_once = (
+        player.play([replace(records[0], header=replace(records[0].header, instructions=said[frame]))])[0]
+        for frame in said
+    )
+    assert torch.equal(early, at_once)
+    assert not torch.equal(early, player.play([records[0]])[0])
+    turned = ActionSpace("snowglobe", SPACE.keys[::-1])
+    other = replace(
+        records[0], header=replace(records[0].header, action_space=turned), actions=records[0].actions[..., ::-1]
+    )
+    assert torch.equal(player.play([other])[0], player.play([records[0]])[0])
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"has_actions": False}, "no keys that the model knows"),
+        ({"action_space": ActionSpace("other", ("jump",))}, "no keys that the model knows"),
+        ({"num_players": 3}, "more players than the model has slots"),
+        ({"num_frames": 11}, "too short to play along"),
+    ],
+)
+def test_records_that_cannot_be_played_along_say_why(player, records, changes, reason):
+    assert player.fault(records[0]) is None
+    assert player.fault(replace(records[0], header=replace(records[0].header, **changes))) == reason
+    assert player.fault(replace(records[0], state={})).startswith("no ")
+
+
+def test_what_decides_what_is_played_is_in_the_name_of_the_cache_and_nothing_else(player):
+    def made_with(**changes):
+        given = {
+            "weights": WEIGHTS,
+            "context_latents": 2,
+            "batch_size": 2,
+            "sampler": {},
+            "live": LIVE,
+            "device": "cpu",
+        }
+        return PlayAlong(**{**given, **changes}).made_with()
+
+    assert made_with(batch_size=5, live={**LIVE, "undo_ticks": 3, "pass_players": 9}) == player.made_with()
+    for change in ({"context_latents": 3}, {"sampler": {"shift": 9.0}}, {"live": {**LIVE, "precision": "bf16"}}):
+        assert made_with(**change) != player.made_with()
+
+
+def test_only_decoders_learn_on_play_and_never_without_weights(tmp_path):
+    with pytest.raises(ValueError, match=r"data\.play_along is for task=decoder with data\.content=frames"):
+        check_run(configure(tmp_path, "task=vae", "data.play_along={_target_: x}"))
+    with pytest.raises(ValueError, match="task=decoder stands on a trained vae, but weights is null"):
+        check_run(configure(tmp_path, "task=decoder", *WITHOUT_WEIGHTS))
+
+
 def test_who_cannot_play_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="context_latents and batch_size of a player are at least 1, got 0"):
+    tiny = WEIGHTS.replace("duo", "tiny")
+    with pytest.raises(ValueError, match="weights/snowglobe-tiny cannot play along"):
+        PlayAlong(weights=tiny, context_latents=1, batch_size=1, sampler={}, live=LIVE, device="cpu")
+    with pytest.raises(ValueError, match="num_steps"):
+        PlayAlong(weights=WEIGHTS, context_latents=1, batch_size=1, sampler={"num_steps": 0}, live=LIVE, device="cpu")
+    with pytest.raises(ValueError, match=r"context_latents and batch_size of data\.play_along are at least 1, got 0"):
         PlayAlong(weights=WEIGHTS, context_latents=0, batch_size=1, sampler={}, live=LIVE, device="cpu")
     with pytest.raises(FileNotFoundError, match="no weights folder"):
         PlayAlong(weights=str(tmp_path / "none"), context_latents=1, batch_size=1, sampler={}, live=LIVE, device="cpu")

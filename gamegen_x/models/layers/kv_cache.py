@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +12,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from gamegen_x.models.layers.expectation import Expectation
+
+Past = TypeVar("Past", bound="PastFrames")
 
 
 class PastFrames:
@@ -34,6 +38,12 @@ class PastFrames:
 
     def freeze(self) -> None:
         self.is_frozen = True
+
+    def under_other_conditions(self: Past) -> Past:
+        """The same frozen past, of which other conditions expect another frame."""
+        other = copy.copy(self)
+        other.expected = None
+        return other
 
     def frame_before(self, latents: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t c h w"]:
         """For each frame the frame before it; zeros where there was none."""
