@@ -38,6 +38,7 @@ MOST_STRETCHED = 0.5  # log of a video's width over height against that of the w
         "num_frames": int,
         "game": dict,
         "instruction": str,
+        "instruction_frame": int,
         "continue_video": str,
         "video_prompt": str,
         "sampler": "gamegen_x.sampling.clip_sampler.check_settings",
@@ -48,6 +49,7 @@ def main(cfg: DictConfig) -> None:
     described = read_config(cfg.weights)
     check_files(cfg.weights, described["networks"])
     actions = check_request(cfg, ActionSpace.from_dict(described["action_space"]))
+    cfg.instruction_frame = instruction_frame(cfg, DEFAULT_FRAMES if actions is None else actions.shape[1])
 
     from gamegen_x.sampling.clip_sampler import ClipSampler, check_settings
     from gamegen_x.sampling.networks import Networks
@@ -97,7 +99,7 @@ def check_request(cfg: DictConfig, action_space: ActionSpace) -> npt.NDArray[np.
             if path and Path(path).resolve() == Path(cfg.output).resolve():
                 raise ValueError(f"output={cfg.output} is the {option}, which would be lost; give another output")
     if cfg.instruction:
-        Instruction(cfg.instruction, cfg.instruction_frame)
+        Instruction(cfg.instruction, cfg.instruction_frame or 0)
     if cfg.continue_video and num_frames <= cfg.num_context_frames and cfg.num_frames is not None:
         raise ValueError(
             f"num_frames={num_frames} has no frame after the first num_context_frames={cfg.num_context_frames}, which "
@@ -112,6 +114,19 @@ def check_request(cfg: DictConfig, action_space: ActionSpace) -> npt.NDArray[np.
         known = session.actions[: cfg.num_context_frames, : cfg.num_players]
         past[:, : len(known)] = known.transpose(1, 0, 2)
     return np.concatenate([past, held], axis=1)
+
+
+def instruction_frame(cfg: DictConfig, num_frames: int) -> int:
+    """From which frame the instruction holds, in a clip of `num_frames` unless cfg says another length."""
+    num_frames = cfg.num_frames or num_frames
+    begun = cfg.num_context_frames if cfg.continue_video else 0
+    at: int = begun + (num_frames - begun) // 2 if cfg.instruction_frame is None else cfg.instruction_frame
+    if cfg.instruction and at >= num_frames:
+        raise ValueError(
+            f"instruction_frame={at} is beyond the clip, whose {num_frames} frames are 0 to {num_frames - 1}: nobody "
+            "would hear the instruction; give an earlier frame, null for the middle, or longer keys or num_frames"
+        )
+    return at
 
 
 def recorded_session(continue_video: str, num_players: int) -> Trace | None:

@@ -8,7 +8,7 @@ from gamegen_x.sampling.video_file import write_video
 from gamegen_x.schema.action_space import ActionSpace
 from gamegen_x.schema.trace import Trace
 from gamegen_x.world.facts import stepped
-from sample import check_request, read_frames, true_facts
+from sample import check_request, instruction_frame, read_frames, true_facts
 
 SIZE = (64, 96)  # height and width
 
@@ -109,3 +109,15 @@ def test_a_video_that_is_squeezed_is_warned_of(videos, capsys):
     assert capsys.readouterr().err == ""
     read_frames(videos["dark"], (64, 32), 8, 1)
     assert "48x32 and is squeezed to 32x64" in capsys.readouterr().err
+
+
+def test_a_sentence_is_heard_in_the_middle_or_where_it_was_asked_for_and_never_after_the_end():
+    assert instruction_frame(sample_config("instruction=Snow."), 48) == 24
+    assert (
+        instruction_frame(sample_config("instruction=Snow.", "continue_video=a.mp4", "num_context_frames=16"), 48) == 32
+    )
+    assert instruction_frame(sample_config("instruction=Snow.", "instruction_frame=3"), 48) == 3
+    with pytest.raises(ValueError, match="instruction_frame=48 is beyond the clip, whose 48 frames are 0 to 47"):
+        instruction_frame(sample_config("instruction=Snow.", "instruction_frame=48"), 48)
+    with pytest.raises(ValueError, match="whose 20 frames"):
+        instruction_frame(sample_config("instruction=Snow.", "instruction_frame=30", "num_frames=20"), 48)
