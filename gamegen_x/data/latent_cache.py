@@ -170,7 +170,7 @@ def hash_file(path: Path, *also: Any) -> str:
 
 
 def choose_device(device: str) -> str:
-    """ "auto" takes a GPU if there is one."""
+    """A device as torch names it; "auto" takes a GPU if there is one."""
     if device != "auto":
         return device
     return "cuda" if torch.cuda.is_available() else "cpu"

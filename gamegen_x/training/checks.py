@@ -34,9 +34,8 @@ def check_run(cfg: DictConfig) -> None:
     check_foreign_files(cfg)
     if cfg.weights is not None:
         check_weights(Path(cfg.weights), cfg)
-    elif NEEDED[cfg.stage] and (
-        cfg.stage == "decoder" or cfg.task.get("latent_scale") is None
-    ):  # stands on a trained vae, no numbers by hand
+    elif cfg.stage == "decoder" or (NEEDED[cfg.stage] and cfg.task.get("latent_scale") is None):
+        # stands on a trained vae: of latents alone numbers by hand will do, but a decoder adds to a folder
         needed = " and ".join(NEEDED[cfg.stage])
         raise ValueError(
             f"task={cfg.stage} stands on a trained {needed}, but weights is null; "
