@@ -41,7 +41,7 @@ MOST_STRETCHED = 0.5  # log of a video's width over height against that of the w
         "instruction_frame": int,
         "continue_video": str,
         "video_prompt": str,
-        "sampler": "gamegen_x.sampling.clip_sampler.check_settings",
+        "sampler": "gamegen_x.sampling.settings.SamplerSettings",
     },
 )
 def main(cfg: DictConfig) -> None:
@@ -51,12 +51,12 @@ def main(cfg: DictConfig) -> None:
     actions = check_request(cfg, ActionSpace.from_dict(described["action_space"]))
     cfg.instruction_frame = instruction_frame(cfg, DEFAULT_FRAMES if actions is None else actions.shape[1])
 
-    from gamegen_x.sampling.clip_sampler import ClipSampler, check_settings
+    from gamegen_x.sampling.clip_sampler import ClipSampler
     from gamegen_x.sampling.networks import Networks
+    from gamegen_x.sampling.settings import SamplerSettings
     from gamegen_x.sampling.video_file import to_pixels, write_gif, write_video
 
-    settings = described["sampler"] | {name: value for name, value in cfg.sampler.items() if value is not None}
-    check_settings(**settings)
+    settings = SamplerSettings.of(described, cfg.sampler)
     request = make_request(cfg, described, actions)
     if actions is not None and actions.shape[1] > request.num_frames:
         print(f"keys are cut: num_frames={request.num_frames}, keys reach to frame {actions.shape[1]}", file=sys.stderr)
@@ -64,7 +64,7 @@ def main(cfg: DictConfig) -> None:
         print(f"goes on after the first {cfg.num_context_frames} frames of {cfg.continue_video}", file=sys.stderr)
     print(f"sampling {request.num_frames} frames with {cfg.weights}", file=sys.stderr, flush=True)
     networks = Networks.load(cfg.weights, cfg.device)
-    sampler = ClipSampler(networks, **settings)
+    sampler = ClipSampler(networks, settings)
     request = with_truth(cfg, request, networks)
     video = sampler.sample(request, on_progress)
     pixels = to_pixels(video[0])

@@ -23,10 +23,10 @@ CACHED, WINDOW, STEP, PACK, DENOISE, COMMIT, DECODE = "cached", "window", "step"
 @torch.inference_mode()
 def measure(settings: DictConfig, rule: Rule) -> list[Row]:
     networks = Networks.load(settings.weights)
-    sampler = StreamSampler(networks, **networks.sampler, **to_dict(settings.live))
+    sampler = StreamSampler(networks, networks.sampler, **to_dict(settings.live))
     stream = sampler.start(settings.prompt, rule.seed, settings.num_players)
     keys = torch.zeros(stream.num_slots, networks.vae.temporal_factor, networks.action_space.num_keys)
-    for _ in range(max(sampler.window, sampler.undo_ticks + 1)):  # until ring and log are full
+    for _ in range(max(sampler.settings.window, sampler.undo_ticks + 1)):  # until ring and log are full
         sampler.step([stream], [keys])
     undone = undo_ratio(stream)  # now: the parts below commit without ending a tick
     batch = StreamBatch([stream], sampler.layout)
@@ -39,10 +39,10 @@ def measure(settings: DictConfig, rule: Rule) -> list[Row]:
 
     asked = replace(
         conditions,
-        actions=conditions.actions.expand(-1, -1, sampler.window, -1, -1),
-        is_instructed=conditions.is_instructed.expand(-1, sampler.window),
+        actions=conditions.actions.expand(-1, -1, sampler.settings.window, -1, -1),
+        is_instructed=conditions.is_instructed.expand(-1, sampler.settings.window),
     )
-    window = torch.randn(1, settings.num_players, sampler.window, *sampler.latent_shape)
+    window = torch.randn(1, settings.num_players, sampler.settings.window, *sampler.latent_shape)
 
     def regenerated() -> Tensor:
         """The window's last frame, all frames anew at every pass; its keys are those of the step, over and over."""
@@ -67,7 +67,7 @@ def measure(settings: DictConfig, rule: Rule) -> list[Row]:
         },
         rule,
     )
-    ratio = settings.targets.of_window * sampler.window
+    ratio = settings.targets.of_window * sampler.settings.window
     rate = networks.vae.temporal_factor / rounds.median(STEP)
     return [
         compared(PART, "cached_step", rounds, WINDOW, rule, ratio, ours=CACHED),

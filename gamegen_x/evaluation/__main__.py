@@ -22,11 +22,12 @@ if TYPE_CHECKING:
     from gamegen_x.evaluation.recordings import Recording
     from gamegen_x.models.vae import VideoVAE
     from gamegen_x.sampling.networks import Networks
+    from gamegen_x.sampling.settings import SamplerSettings
 
 
 @entry_point(
     "evaluate",
-    {"recordings": str, "game": dict, "sampler": "gamegen_x.sampling.clip_sampler.check_settings"},
+    {"recordings": str, "game": dict, "sampler": "gamegen_x.sampling.settings.SamplerSettings"},
 )
 def main(cfg: DictConfig) -> None:
     started = time.monotonic()
@@ -42,10 +43,9 @@ def main(cfg: DictConfig) -> None:
 
     from gamegen_x.evaluation.recordings import read_recordings
     from gamegen_x.evaluation.suite import Result, Suite
-    from gamegen_x.sampling.clip_sampler import check_settings
+    from gamegen_x.sampling.settings import SamplerSettings
 
-    settings = weights["sampler"] | {name: value for name, value in cfg.sampler.items() if value is not None}
-    check_settings(**settings)
+    settings = SamplerSettings.of(weights, cfg.sampler)
     suite: Suite = build(cfg.suite)
     vae, sampler, live = load_model(cfg, weights, settings)
     recordings = read_recordings(find_recordings(cfg), **to_dict(cfg.reading))
@@ -84,7 +84,7 @@ def prepare_judges(cfg: DictConfig) -> None:
 
 
 def load_model(
-    cfg: DictConfig, weights: dict[str, Any], settings: dict[str, Any]
+    cfg: DictConfig, weights: dict[str, Any], settings: SamplerSettings
 ) -> tuple[VideoVAE, Sampler | None, LiveModel | None]:
     """The VAE, a sampler where the weights hold more than a VAE, and one of running worlds where a suite has such."""
     from gamegen_x.models.vae import VideoVAE
@@ -96,17 +96,17 @@ def load_model(
         print(f"{cfg.checkpoint} has no msdit: only its VAE is measured", flush=True)
         return cast(VideoVAE, load_network(cfg.checkpoint, "vae").to(cfg.device)), None, None
     networks = Networks.load(cfg.checkpoint, cfg.device)
-    return networks.vae, ClipSampler(networks, **settings), load_live(cfg, networks, settings)
+    return networks.vae, ClipSampler(networks, settings), load_live(cfg, networks, settings)
 
 
-def load_live(cfg: DictConfig, networks: Networks, settings: dict[str, Any]) -> LiveModel | None:
+def load_live(cfg: DictConfig, networks: Networks, settings: SamplerSettings) -> LiveModel | None:
     if cfg.suite.meetings is None:
         return None
     from gamegen_x.data.state import drawing_of
     from gamegen_x.evaluation.meetings import LiveModel
     from gamegen_x.sampling.stream_sampler import StreamSampler
 
-    streams = StreamSampler(networks, **settings, **to_dict(cfg.live))
+    streams = StreamSampler(networks, settings, **to_dict(cfg.live))
     return LiveModel(streams, drawing_of(networks.config, networks.vae.spatial_factor))
 
 

@@ -16,6 +16,7 @@ from gamegen_x.models.gamegen import Conditions
 from gamegen_x.models.instructnet import actions_per_latent
 from gamegen_x.models.layers.kv_cache import PastFrames
 from gamegen_x.sampling.networks import Networks
+from gamegen_x.sampling.settings import SamplerSettings
 from gamegen_x.schema.caption import Instruction
 
 
@@ -41,34 +42,6 @@ class SampleRequest:
     is_player: Bool[Tensor, "b p"] | None = None  # false for an empty seat; None: all are there
 
 
-def check_settings(
-    *,
-    num_steps: int,
-    solver: str,
-    shift: float,
-    guidance: float,
-    window: int,
-    block: int,
-    instruction_guidance: float = 1.0,
-    instruction_latents: int = 0,
-) -> None:
-    """Raises ValueError for settings that no ClipSampler takes: said before networks are loaded for it."""
-    if solver not in SOLVERS:
-        raise ValueError(f"sampler.solver is one of {list(SOLVERS)}, got {solver!r}")
-    if num_steps < 1 or shift <= 0 or guidance < 0:
-        raise ValueError(
-            "need sampler.num_steps >= 1, sampler.shift > 0 and sampler.guidance >= 0, "
-            f"got {num_steps}, {shift} and {guidance}"
-        )
-    if instruction_guidance < 0 or instruction_latents < 0:
-        raise ValueError(
-            "need sampler.instruction_guidance >= 0 and sampler.instruction_latents >= 0, "
-            f"got {instruction_guidance} and {instruction_latents}"
-        )
-    if not 1 <= block <= window:
-        raise ValueError(f"need 1 <= sampler.block <= sampler.window (latent frames), got {block} and {window}")
-
-
 class ClipSampler:
     """Samples latents a block at a time, each block given the `window` of latents before it, and decodes them.
 
@@ -76,51 +49,15 @@ class ClipSampler:
     The first `instruction_latents` frames of an instruction are led by it as strongly as `instruction_guidance` says.
     """
 
-    def __init__(
-        self,
-        networks: Networks,
-        num_steps: int,
-        solver: str,
-        shift: float,
-        guidance: float,
-        window: int,
-        block: int,
-        instruction_guidance: float = 1.0,  # weights of before do not say, and are not led
-        instruction_latents: int = 0,
-    ) -> None:
-        check_settings(
-            num_steps=num_steps,
-            solver=solver,
-            shift=shift,
-            guidance=guidance,
-            window=window,
-            block=block,
-            instruction_guidance=instruction_guidance,
-            instruction_latents=instruction_latents,
-        )
+    def __init__(self, networks: Networks, settings: SamplerSettings) -> None:
         self.networks = networks
-        self.solve = SOLVERS[solver]
-        self.times = solver_times(num_steps, shift)
-        self.shift = shift
-        self.guidance = guidance
-        self.window = window
-        self.block = block
-        self.instruction_guidance = instruction_guidance
-        self.instruction_latents = instruction_latents
+        self.settings = settings
+        self.solve = SOLVERS[settings.solver]
+        self.times = solver_times(settings.num_steps, settings.shift)
 
     def with_solver(self, solver: str, num_steps: int) -> ClipSampler:
         """The same networks, sampled in other steps."""
-        return ClipSampler(
-            self.networks,
-            num_steps,
-            solver,
-            self.shift,
-            self.guidance,
-            window=self.window,
-            block=self.block,
-            instruction_guidance=self.instruction_guidance,
-            instruction_latents=self.instruction_latents,
-        )
+        return ClipSampler(self.networks, replace(self.settings, solver=solver, num_steps=num_steps))
 
     @torch.inference_mode()
     def sample(
@@ -149,8 +86,8 @@ class ClipSampler:
         ).to(networks.device)
         spoken: tuple[Instruction | None, ...] = (None,) * num_clips
         while (done := latents.shape[2]) < num_latents:
-            stop = min(done + self.block, num_latents)
-            start = max(0, stop - self.window)
+            stop = min(done + self.settings.block, num_latents)
+            start = max(0, stop - self.settings.window)
             now = self._spoken_before(request, stop * vae.temporal_factor)
             if now != spoken:
                 spoken, conditions = now, self._instructed(conditions, now)
@@ -185,23 +122,23 @@ class ClipSampler:
             unheard = self._velocity(context, asked.without_instruction(context.shape[2]), use_instructnet)
             return guided(heard, unheard, lead)
 
-        velocity = guided(led(conditions), led(conditions.without_text()), self.guidance)
+        velocity = guided(led(conditions), led(conditions.without_text()), self.settings.guidance)
         return self.solve(velocity, noise, self.times)
 
     def _lead(
         self, spoken: Sequence[Instruction | None], start: int, stop: int
     ) -> float | Float[Tensor, "b 1 t 1 1 1"]:
         """How strongly each clip's instruction leads latent frames start to stop; 1 where nobody is led."""
-        factor, length = self.networks.vae.temporal_factor, self.instruction_latents
+        factor, length = self.networks.vae.temporal_factor, self.settings.instruction_latents
         is_led = torch.tensor(
             [
                 [one is not None and 0 <= frame - one.frame // factor < length for frame in range(start, stop)]
                 for one in spoken
             ]
         )
-        if self.instruction_guidance == 1 or not is_led.any():
+        if self.settings.instruction_guidance == 1 or not is_led.any():
             return 1.0
-        scales = torch.where(is_led, self.instruction_guidance, 1.0).to(self.networks.device)
+        scales = torch.where(is_led, self.settings.instruction_guidance, 1.0).to(self.networks.device)
         return rearrange(scales, "b t -> b 1 t 1 1 1")
 
     def _velocity(
@@ -268,7 +205,7 @@ class ClipSampler:
             text=text.float(),  # a pretrained encoder may speak bfloat16
             text_mask=text_mask,
             fps=torch.full((num_clips,), networks.fps, device=device),
-            num_frames=torch.full((num_clips,), float(self.window * frames_per_latent), device=device),
+            num_frames=torch.full((num_clips,), float(self.settings.window * frames_per_latent), device=device),
             actions=actions.to(device),
             has_actions=torch.full((num_clips, num_players), request.actions is not None, device=device),
             instruction=silence.float(),

@@ -17,6 +17,7 @@ from gamegen_x.models.msdit import MSDiT
 from gamegen_x.models.text_encoder import TextEncoder
 from gamegen_x.models.vae import Decoder, VideoVAE
 from gamegen_x.models.weights import load_network
+from gamegen_x.sampling.settings import SamplerSettings
 from gamegen_x.schema.action_space import ActionSpace
 from gamegen_x.schema.weights_folder import read_config
 
@@ -35,7 +36,7 @@ class Networks:
     latent_scale: float  # latents are (mean - shift) * scale, of about unit size
     latent_shift: float
     kind: str
-    sampler: Mapping[str, Any]  # the sampler's defaults that these weights were trained for
+    sampler: SamplerSettings  # the defaults that these weights were trained for
     config: Mapping[str, Any]
     small_decoder: Decoder | None = None  # of the same latents, for live play
 
@@ -64,7 +65,7 @@ class Networks:
             latent_scale=float(config["latent_scale"]),
             latent_shift=float(config["latent_shift"]),
             kind=str(config["kind"]),
-            sampler=config["sampler"],
+            sampler=SamplerSettings(**config["sampler"]),
             config=config,
             small_decoder=small_decoder,
         )

@@ -16,10 +16,10 @@ from gamegen_x.models.gamegen import Conditions
 from gamegen_x.models.instructnet import actions_per_latent
 from gamegen_x.models.layers.kv_cache import WindowPast
 from gamegen_x.models.vae import DecoderStream
-from gamegen_x.sampling.clip_sampler import check_settings
 from gamegen_x.sampling.live_networks import PRECISIONS, live_model, live_vae, picture_unit
 from gamegen_x.sampling.networks import Networks
 from gamegen_x.sampling.noise import MAX_COUNTER, noise_at
+from gamegen_x.sampling.settings import SamplerSettings
 from gamegen_x.sampling.stream import Standing, Stream, Words
 from gamegen_x.sampling.stream_batch import Layout, StreamBatch, conditions_of, passes
 from gamegen_x.sampling.truth import Told, Truth
@@ -44,19 +44,13 @@ class StreamSampler:
     def __init__(
         self,
         networks: Networks,
-        num_steps: int,
-        solver: str,
-        shift: float,
-        guidance: float,
-        window: int,
-        block: int,
+        settings: SamplerSettings,
+        *,
         num_slots: int,
         undo_ticks: int,
         precision: str,
         uses_small_decoder: bool,
         pass_players: float,
-        instruction_guidance: float = 1.0,  # weights of before do not say, and are not led
-        instruction_latents: int = 0,
     ) -> None:
         if networks.kind not in STREAMED_KINDS or not networks.model.msdit.causal:
             raise ValueError(
@@ -67,11 +61,10 @@ class StreamSampler:
             raise ValueError(
                 f"a stream needs a VAE that codes without chunks, this one has chunk_frames={networks.vae.chunk_frames}"
             )
-        if solver not in SOLVERS:
-            raise ValueError(f"unknown solver {solver!r}, expected one of {list(SOLVERS)}")
-        if block != 1 or window < 2:
+        if settings.block != 1 or settings.window < 2:
             raise ValueError(
-                f"a stream makes block = 1 latent frame a step in a window of 2 or more, got {block} and {window}"
+                "a stream makes block = 1 latent frame a step in a window of 2 or more, "
+                f"got {settings.block} and {settings.window}"
             )
         if not 1 <= num_slots <= MAX_SLOTS or undo_ticks < 0:
             raise ValueError(
@@ -79,29 +72,16 @@ class StreamSampler:
             )
         if pass_players < 0:
             raise ValueError(f"pass_players is at least 0, got {pass_players}")
-        check_settings(
-            num_steps=num_steps,
-            solver=solver,
-            shift=shift,
-            guidance=guidance,
-            window=window,
-            block=block,
-            instruction_guidance=instruction_guidance,
-            instruction_latents=instruction_latents,
-        )
         if precision not in PRECISIONS:
             raise ValueError(f"unknown precision {precision!r}, expected one of {list(PRECISIONS)}")
         self.networks = networks
+        self.settings = settings
         self.model = live_model(networks.model, PRECISIONS[precision])
         small = networks.small_decoder if uses_small_decoder else None
         self.vae = live_vae(networks.vae if small is None else networks.vae.with_decoder(small), PRECISIONS[precision])
-        self.solve = SOLVERS[solver]
-        self.times = solver_times(num_steps, shift)
+        self.solve = SOLVERS[settings.solver]
+        self.times = solver_times(settings.num_steps, settings.shift)
         self.pass_players = pass_players
-        self.guidance = guidance
-        self.instruction_guidance = instruction_guidance
-        self.instruction_latents = instruction_latents
-        self.window = window
         self.num_slots = num_slots
         self.undo_ticks = undo_ticks
         size = (networks.height // networks.vae.spatial_factor, networks.width // networks.vae.spatial_factor)
@@ -110,9 +90,9 @@ class StreamSampler:
         self.state_shape = None if channels is None else (channels, *size)
         self.layout = Layout(
             num_heads=tuple(each.num_heads for each in self.model.temporal_attentions()),
-            num_lanes=1 if guidance == 1 else 2,
+            num_lanes=1 if settings.guidance == 1 else 2,
             fps=networks.fps,
-            num_frames=float(window * networks.vae.temporal_factor),
+            num_frames=float(settings.window * networks.vae.temporal_factor),
             dtype=PRECISIONS[precision],
             device=networks.device,
         )
@@ -187,7 +167,7 @@ class StreamSampler:
         def looked(past: WindowPast, asked: Conditions) -> ScalarVelocity:
             return lambda latents, now: self._look(past, latents, now, asked)
 
-        lead = batch.lead(self.instruction_guidance, self.instruction_latents)
+        lead = batch.lead(self.settings.instruction_guidance, self.settings.instruction_latents)
         unheard = looked(batch.past.under_other_conditions(), conditions.without_instruction(0))
         led = guided(looked(batch.past, conditions), unheard, lead)
 
@@ -196,7 +176,7 @@ class StreamSampler:
             if self.layout.num_lanes == 1:
                 return made
             with_prompt, without = made.chunk(2)
-            return with_prompt + (self.guidance - 1) * (with_prompt - without)
+            return with_prompt + (self.settings.guidance - 1) * (with_prompt - without)
 
         noise = batch.gather(
             [
@@ -392,7 +372,7 @@ class StreamSampler:
         dim = self.model.msdit.last.in_features
         num_tokens = self.latent_shape[1] // patch * (self.latent_shape[2] // patch)
         ring = torch.zeros(
-            self.window - 1, layout.num_lanes, len(layout.num_heads), 2, num_slots, num_tokens, dim,
+            self.settings.window - 1, layout.num_lanes, len(layout.num_heads), 2, num_slots, num_tokens, dim,
             dtype=layout.dtype, device=layout.device,
         )  # fmt: skip
         silence = torch.zeros(num_slots, *self.latent_shape, device=layout.device)
@@ -401,7 +381,7 @@ class StreamSampler:
             tick=0,
             head=0,
             is_live=tuple(slot < num_players for slot in range(num_slots)),
-            is_there=torch.zeros(num_slots, self.window - 1, dtype=torch.bool),
+            is_there=torch.zeros(num_slots, self.settings.window - 1, dtype=torch.bool),
             last=silence,
             decoder=tuple(torch.zeros_like(part) for part in kept),
             words=words,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -20,8 +20,8 @@ from gamegen_x.data.played import WholeRecord
 from gamegen_x.data.state import Drawing, drawing_of
 from gamegen_x.models.vae import VideoVAE
 from gamegen_x.models.weights import build_network
-from gamegen_x.sampling.clip_sampler import check_settings
 from gamegen_x.sampling.networks import Networks
+from gamegen_x.sampling.settings import SamplerSettings
 from gamegen_x.sampling.stream import Stream
 from gamegen_x.sampling.stream_sampler import StreamSampler
 from gamegen_x.sampling.truth import Told
@@ -63,8 +63,7 @@ class PlayAlong:
             )
         self.context_latents = context_latents
         self.batch_size = batch_size
-        self.settings = {**self.described["sampler"], **{name: v for name, v in sampler.items() if v is not None}}
-        check_settings(**self.settings)
+        self.settings = SamplerSettings.of(self.described, sampler)
         self.live = dict(live)
         self.device = choose_device(device)
 
@@ -81,7 +80,7 @@ class PlayAlong:
         return {
             "weights": hashes,
             "described": {**kept, "networks": networks},
-            "sampler": self.settings,
+            "sampler": asdict(self.settings),
             "context_latents": self.context_latents,
             "live": live,
         }
@@ -130,7 +129,7 @@ class PlayAlong:
 
     @cached_property
     def streams(self) -> StreamSampler:
-        return StreamSampler(self.networks, **self.settings, **self.live)
+        return StreamSampler(self.networks, self.settings, **self.live)
 
     @cached_property
     def drawing(self) -> Drawing:

@@ -18,6 +18,7 @@ from torch import Tensor
 from gamegen_x.data.batch import Batch
 from gamegen_x.sampling.clip_sampler import ClipSampler, SampleRequest
 from gamegen_x.sampling.networks import Networks
+from gamegen_x.sampling.settings import SamplerSettings
 from gamegen_x.sampling.video_file import to_pixels, write_video
 from gamegen_x.schema.action_space import ActionSpace
 from gamegen_x.schema.caption import Instruction
@@ -45,7 +46,7 @@ class Preview(L.Callback):
         self.num_clips = num_clips
         self.num_context_frames = num_context_frames
         self.crf = crf
-        self.sampler = dict(sampler)
+        self.sampler = SamplerSettings(**sampler)
         self.seed = seed
         self._batch: Batch | None = None
 
@@ -120,7 +121,7 @@ class Preview(L.Callback):
             state=None if batch.state is None or task.model.msdit.embed_state is None else batch.state[:num_clips],
             instructions=[[Instruction(text, max(0, int(start)))] if text else [] for text, start in said],
         )
-        made = ClipSampler(networks, **self.sampler).sample(request)
+        made = ClipSampler(networks, self.sampler).sample(request)
         return tuple(rearrange(video.float().cpu(), "b p t ... -> (b p) t ...") for video in (real, made))  # type: ignore[return-value]
 
 

@@ -18,12 +18,13 @@ from gamegen_x.models.vae import VideoVAE
 from gamegen_x.sampling.clip_sampler import ClipSampler, SampleRequest
 from gamegen_x.sampling.networks import Networks
 from gamegen_x.sampling.noise import noise_at
+from gamegen_x.sampling.settings import SamplerSettings
 from gamegen_x.sampling.stream_batch import StreamBatch, passes
 from gamegen_x.sampling.stream_sampler import StreamSampler
 from gamegen_x.schema.action_space import ActionSpace
 from gamegen_x.schema.caption import Instruction
 
-SAMPLER = {"num_steps": 2, "solver": "euler", "shift": 1.0, "guidance": 1.0, "window": 4, "block": 1}
+SAMPLER = SamplerSettings(num_steps=2, solver="euler", shift=1.0, guidance=1.0, window=4, block=1)
 LIVE = {"num_slots": 3, "undo_ticks": 4, "precision": "fp32", "uses_small_decoder": True, "pass_players": 4.0}
 DIM = {"dim": 32, "num_heads": 2, "mlp_ratio": 2.0, "patch": 2, "text_dim": 16, "rotary_base": 1e4, "causal": True}
 SIZE = 32  # four tokens a frame: of fewer rows, BLAS adds in another order (see models/layers/rows.py)
@@ -64,7 +65,7 @@ NETWORKS = some_networks()
 
 @pytest.fixture(scope="module")
 def sampler():
-    return StreamSampler(NETWORKS, **SAMPLER, **LIVE)
+    return StreamSampler(NETWORKS, SAMPLER, **LIVE)
 
 
 def keys(seed, frames_per_latent=4):
@@ -104,7 +105,7 @@ def regenerated(networks, context, actions, has_actions, prompt, session):
     silence, silence_mask = networks.text_encoder.encode([""])
     conditions = Conditions(
         text=text, text_mask=text_mask, fps=torch.tensor([24.0]),
-        num_frames=torch.tensor([SAMPLER["window"] * 4.0]), actions=actions, has_actions=has_actions,
+        num_frames=torch.tensor([SAMPLER.window * 4.0]), actions=actions, has_actions=has_actions,
         instruction=silence, instruction_mask=silence_mask,
         is_instructed=torch.zeros(1, actions.shape[2], dtype=torch.bool), video_prompt=None,
         has_prompt=torch.tensor([False]),
@@ -115,14 +116,14 @@ def regenerated(networks, context, actions, has_actions, prompt, session):
             [noise_at(session, t - num_context, player, 0, context.shape[3:]) for player in range(num_players)]
         )
         new = noise[None, :, None]
-        for step in range(SAMPLER["num_steps"]):
-            now = step / SAMPLER["num_steps"]
+        for step in range(SAMPLER.num_steps):
+            now = step / SAMPLER.num_steps
             everything = torch.cat([latents, new], dim=2)
             time = torch.ones(everything.shape[:3])
             time[:, :, -1] = now
-            past = SlidingWindow(SAMPLER["window"])
+            past = SlidingWindow(SAMPLER.window)
             velocity = networks.model(everything, time, conditions.frames(0, t + 1), True, past)
-            new = new + velocity[:, :, -1:] / SAMPLER["num_steps"]
+            new = new + velocity[:, :, -1:] / SAMPLER.num_steps
         latents = torch.cat([latents, new], dim=2)
     return latents
 
@@ -200,7 +201,7 @@ def test_streams_go_together_where_that_is_cheapest(num_players, pass_players):
 
 
 def test_streams_that_go_apart_get_what_they_get_together(sampler):
-    apart = StreamSampler(NETWORKS, **SAMPLER, **{**LIVE, "pass_players": 0.0})
+    apart = StreamSampler(NETWORKS, SAMPLER, **{**LIVE, "pass_players": 0.0})
 
     def played(by):
         streams = [by.start("snow", 5 + i, count, frames(count)) for i, count in enumerate((2, 1, 3, 1))]
@@ -367,14 +368,15 @@ def test_wrong_seats_are_refused(sampler):
         ({"num_slots": 9}, "num_slots <= 8"),
         ({"window": 1}, "window of 2 or more"),
         ({"block": 2}, "block = 1"),
-        ({"solver": "magic"}, "expected one of"),
         ({"precision": "int3"}, r"expected one of \['fp32', 'bf16'\]"),
     ],
 )
 def test_a_wrong_sampler_is_refused(changes, message):
-    networks = replace(NETWORKS, kind=changes.pop("kind", "causal"))
+    networks = replace(NETWORKS, kind=changes.get("kind", "causal"))
+    settings = replace(SAMPLER, **{name: value for name, value in changes.items() if name in ("window", "block")})
+    live = {name: changes.get(name, value) for name, value in LIVE.items()}
     with pytest.raises(ValueError, match=message):
-        StreamSampler(networks, **{**SAMPLER, **LIVE, **changes})
+        StreamSampler(networks, settings, **live)
 
 
 def test_an_empty_world_goes_on_without_a_picture(sampler):
@@ -394,20 +396,20 @@ def test_memory_does_not_grow(sampler):
 
 
 def test_the_log_of_a_tick_is_a_fraction_of_a_snapshot():
-    sampler = StreamSampler(NETWORKS, **{**SAMPLER, "window": 16}, **LIVE)
+    sampler = StreamSampler(NETWORKS, replace(SAMPLER, window=16), **LIVE)
     stream = sampler.start("snow", 5, 2)
     run(sampler, stream, 6)
     assert stream.undo_bytes() / LIVE["undo_ticks"] <= stream.snapshot_bytes() / 8
 
 
 def test_one_video_frame_a_step_where_the_vae_keeps_time():
-    sampler = StreamSampler(some_networks(frames_per_latent=1), **SAMPLER, **LIVE)
+    sampler = StreamSampler(some_networks(frames_per_latent=1), SAMPLER, **LIVE)
     stream = sampler.start("snow", 5, 2, frames(2, num_frames=3))
     assert sampler.step([stream], [keys(0, 1)])[0].shape == (3, 1, 3, SIZE, SIZE)
 
 
 def test_guidance_keeps_a_second_past_without_the_prompt():
-    plain, guided = (StreamSampler(NETWORKS, **{**SAMPLER, "guidance": scale}, **LIVE) for scale in (1.0, 4.0))
+    plain, guided = (StreamSampler(NETWORKS, replace(SAMPLER, guidance=scale), **LIVE) for scale in (1.0, 4.0))
     one, other = (run(each, each.start("snow", 5, 2), 3) for each in (plain, guided))
     assert not same(one, other)
     unprompted = [run(each, each.start("", 5, 2), 3) for each in (plain, guided)]
@@ -417,7 +419,8 @@ def test_guidance_keeps_a_second_past_without_the_prompt():
 def test_an_instruction_leads_only_the_stream_that_was_told_and_only_for_a_while():
     shown, leads = [], []
     for scale in (1.0, 3.0):
-        sampler = StreamSampler(NETWORKS, **SAMPLER, **LIVE, instruction_guidance=scale, instruction_latents=2)
+        led = replace(SAMPLER, instruction_guidance=scale, instruction_latents=2)
+        sampler = StreamSampler(NETWORKS, led, **LIVE)
         told, other = sampler.start("snow", 5, 2), sampler.start("snow", 6, 2)
         run(sampler, told, 1)
         sampler.instruct(told, "Let it snow.")
@@ -436,15 +439,15 @@ def test_an_instruction_leads_only_the_stream_that_was_told_and_only_for_a_while
 @pytest.mark.parametrize("guidance", [1.0, 4.0])
 def test_a_led_frame_of_a_stream_is_that_of_a_clip(guidance):
     networks = some_networks(expects_words=True)
-    settings = {**SAMPLER, "guidance": guidance, "instruction_guidance": 3.0, "instruction_latents": 2}
-    stream_sampler = StreamSampler(networks, **settings, **{**LIVE, "num_slots": 1})
+    settings = replace(SAMPLER, guidance=guidance, instruction_guidance=3.0, instruction_latents=2)
+    stream_sampler = StreamSampler(networks, settings, **{**LIVE, "num_slots": 1})
     first, held = frames(1), keys(3)[:1]
     stream = stream_sampler.start("snow", 5, 1, first, torch.zeros(1, 8, 2))
     stream_sampler.instruct(stream, "Let it snow.")
     batch = StreamBatch([stream], stream_sampler.layout)
     live = stream_sampler.denoise(batch, batch.conditions(held[None], has_actions=True, told=[None]))
 
-    clips = ClipSampler(networks, **settings)
+    clips = ClipSampler(networks, settings)
     actions = torch.cat([torch.zeros(1, 8, 2), held], dim=1)[None]
     spoken = [Instruction("Let it snow.", 8)]
     request = SampleRequest(["snow"], 12, 0, actions=actions, context=first[None], instructions=[spoken])
@@ -459,7 +462,7 @@ def test_a_led_frame_of_a_stream_is_that_of_a_clip(guidance):
 
 
 def test_bf16_stays_near_fp32(sampler):
-    half = StreamSampler(NETWORKS, **SAMPLER, **{**LIVE, "precision": "bf16"})
+    half = StreamSampler(NETWORKS, SAMPLER, **{**LIVE, "precision": "bf16"})
     one, other = (run(each, each.start("snow", 5, 2), 4) for each in (sampler, half))
     assert max((a.float() - b.float()).abs().mean() for a, b in zip(one, other, strict=True)) < 3
     assert next(NETWORKS.model.parameters()).dtype == torch.float32
@@ -476,7 +479,7 @@ def test_noise_is_a_function_of_its_place():
 
 
 def test_players_of_a_joint_model_see_those_of_their_own_stream_and_keep_their_seats():
-    sampler = StreamSampler(some_networks(players=partial(SeatIdentity, num_slots=3)), **SAMPLER, **LIVE)
+    sampler = StreamSampler(some_networks(players=partial(SeatIdentity, num_slots=3)), SAMPLER, **LIVE)
     both, other, alone = (sampler.start("", 5, num_players) for num_players in (3, 3, 3))
     sampler.leave(both, 0)
     sampler.leave(other, 0)
@@ -498,8 +501,8 @@ def test_a_small_decoder_changes_the_pictures_and_nothing_that_is_remembered():
     small = copy.deepcopy(NETWORKS.vae.decoder)
     for parameter in small.parameters():
         parameter.mul_(0.5)
-    live = StreamSampler(replace(NETWORKS, small_decoder=small), **SAMPLER, **LIVE)
-    whole = StreamSampler(replace(NETWORKS, small_decoder=small), **SAMPLER, **{**LIVE, "uses_small_decoder": False})
+    live = StreamSampler(replace(NETWORKS, small_decoder=small), SAMPLER, **LIVE)
+    whole = StreamSampler(replace(NETWORKS, small_decoder=small), SAMPLER, **{**LIVE, "uses_small_decoder": False})
     streams = [one.start("", 1, 2) for one in (live, whole)]
     pictures = [one.step([stream], [keys(0)])[0] for one, stream in zip((live, whole), streams, strict=True)]
     assert not torch.equal(pictures[0], pictures[1])

@@ -112,7 +112,7 @@ def sampler():
     networks = some_networks(
         players=partial(TokenSequence, num_slots=3), state_channels=SETTINGS.drawer.num_channels, names=tuple("wasdxeq")
     )
-    return StreamSampler(networks, **SAMPLER, **LIVE)
+    return StreamSampler(networks, SAMPLER, **LIVE)
 
 
 def a_truth(dynamics, seed=3):
@@ -177,7 +177,7 @@ def test_what_cannot_be_told_is_refused_before_anything_changes(sampler, told, s
 
 
 def test_weights_that_are_told_nothing_refuse_a_truth(dynamics):
-    deaf = StreamSampler(some_networks(names=tuple("wasdxeq")), **SAMPLER, **LIVE)
+    deaf = StreamSampler(some_networks(names=tuple("wasdxeq")), SAMPLER, **LIVE)
     with pytest.raises(ValueError, match="weights that are told a state"):
         deaf.start("", 5, 2, truth=a_truth(dynamics))
 

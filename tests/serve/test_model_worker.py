@@ -28,7 +28,7 @@ def test_a_room_that_tells_the_truth_gets_other_pictures_than_one_that_does_not(
         settings = build(compose("train", ["data=snowglobe", "state=map", "output=unused"]).data.state)
     keys = tuple("wasdxeq")
     networks = some_networks(state_channels=settings.drawer.num_channels, names=keys)
-    sampler = StreamSampler(networks, **SAMPLER, **LIVE)
+    sampler = StreamSampler(networks, SAMPLER, **LIVE)
     shape = Shape(4, SIZE, SIZE, keys, 24.0, True)
     drawing = Drawing(settings, (SIZE // 8, SIZE // 8), (SIZE, SIZE))
     held = np.zeros((12, 2, 7), np.uint8)

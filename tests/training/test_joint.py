@@ -10,6 +10,7 @@ from gamegen_x.models.gamegen import GameGenX
 from gamegen_x.models.weights import load_network, save_networks
 from gamegen_x.sampling.clip_sampler import ClipSampler, SampleRequest
 from gamegen_x.sampling.networks import Networks
+from gamegen_x.sampling.settings import SamplerSettings
 from gamegen_x.schema.action_space import ActionSpace
 from gamegen_x.training.checks import NEW_PARTS, check_weights
 from gamegen_x.training.export import describe
@@ -21,7 +22,7 @@ from tests.training.train_command import WITHOUT_WEIGHTS
 MOMENT = Moment(0, 0, 0, 0)
 WAYS = ["channel", "sequence", "identity", "rotary", "simplex", "hub"]
 TOLD = ["state=poses", "data.state=null", "task.player_weight=7.0", "task.state_drop=0.5"]  # made by hand below
-SAMPLER = {"num_steps": 1, "solver": "euler", "shift": 1.0, "guidance": 1.0, "window": 2, "block": 1}
+SAMPLER = SamplerSettings(num_steps=1, solver="euler", shift=1.0, guidance=1.0, window=2, block=1)
 
 
 def a_config(folder, *overrides, stage="instruct"):
@@ -64,7 +65,7 @@ def test_every_way_trains_a_step_and_samples_with_and_without_a_state(tmp_path, 
     loss.backward()
     assert torch.isfinite(loss)
     assert [name for name, weight in task.trained_parameters().items() if weight.grad is None] == []
-    sampler = ClipSampler(networks_of(task, cfg), **SAMPLER)
+    sampler = ClipSampler(networks_of(task, cfg), SAMPLER)
     actions = torch.zeros(1, 2, 8, len(cfg.action_space["keys"]))
     request = SampleRequest([""], num_frames=8, seed=0, num_players=2, actions=actions)
     untold = sampler.sample(request)
@@ -160,7 +161,7 @@ def test_weights_that_were_told_less_start_a_model_that_is_told_more_and_ignores
 @pytest.fixture(scope="module")
 def sampler(tmp_path_factory):
     cfg = a_config(tmp_path_factory.mktemp("sampler"), "players=identity", *TOLD)
-    return ClipSampler(networks_of(build(cfg.task), cfg), **SAMPLER)
+    return ClipSampler(networks_of(build(cfg.task), cfg), SAMPLER)
 
 
 @pytest.mark.parametrize(
