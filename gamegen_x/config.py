@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import errno
 import functools
+import math
 import os
 import re
 import shlex
@@ -44,6 +45,10 @@ _REFERENCE = re.compile(r"\$\{([^${}:]+)\}")
 
 # ${len:${action_space.keys}} in YAML: a network's number of keys is derived, never written.
 OmegaConf.register_new_resolver("len", len, replace=True)
+# ${frames_per_latent:${vae.stages}}: so many video frames the stages of an autoencoder fold into a latent frame.
+OmegaConf.register_new_resolver(
+    "frames_per_latent", lambda stages: math.prod(stage["factor"][0] for stage in stages), replace=True
+)
 
 
 def entry_point(
