@@ -43,8 +43,8 @@ check:
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
-	OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses 2 --dist worksteal --cov --cov-report=term:skip-covered --cov-fail-under=85
-	OMP_NUM_THREADS=1 $(RUN) -m pytest --nbmake notebooks
+	OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses 2 --dist worksteal --nbmake --cov --cov-report=term:skip-covered \
+		--cov-fail-under=85 tests notebooks
 
 benchmarks: $(VENV)/.installed
 	$(RUN) -m benchmarks

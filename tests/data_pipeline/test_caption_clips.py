@@ -1,5 +1,6 @@
 import base64
 import json
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -122,7 +123,7 @@ class Handler(BaseHTTPRequestHandler):
         self.server.headers_seen.append(dict(self.headers))
         status, content = self.server.script.pop(0)
         if status == 0:
-            self.connection.close()
+            self.connection.shutdown(socket.SHUT_RDWR)
             return
         body = (
             json.dumps({"choices": [{"message": {"role": "assistant", "content": content}}]})

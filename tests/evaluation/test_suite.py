@@ -10,6 +10,7 @@ from suites import CONTEXT, small_vae, suite
 
 from gamegen_x.evaluation.drift import Drift
 from gamegen_x.evaluation.recordings import read_recordings
+from gamegen_x.evaluation.solver_steps import SolverSteps
 from gamegen_x.evaluation.video_quality import VideoQuality
 from gamegen_x.evaluation.view_consistency import ViewConsistency
 
@@ -169,3 +170,25 @@ def test_the_report_needs_no_other_file_and_shows_every_film(perfect, tmp_path):
 def test_a_suite_that_plays_less_than_it_judges_is_refused(judges):
     with pytest.raises(ValueError, match="num_blocks_without_instructnet <= num_blocks"):
         suite(judges, num_blocks=4)
+
+
+class NeedsSteps(PerfectModel):
+    """Perfect with many steps; with one it stands still."""
+
+    def with_solver(self, solver, num_steps):
+        assert solver == "euler"
+        if num_steps > 1:
+            return self
+        return StillModel([], self.context_frames)
+
+
+def test_each_choice_of_steps_is_judged_beside_the_ceiling_and_the_repeated_frame(recordings, judges):
+    questions = {"steps": SolverSteps(choices={"euler": [1, 4]}, num_blocks=4)}
+    figures = examine(
+        recordings, judges, NeedsSteps(recordings.val, CONTEXT), questions=questions, headlines=[]
+    ).figures
+    still, moving = (figures["solver_steps"][name] for name in ("euler, 1 step", "euler, 4 steps"))
+    assert moving["sr_c"] > still["sr_c"] + 0.5
+    assert still["psnr_db"] == pytest.approx(figures["first_block_repeated_db"], abs=0.01)
+    assert moving["psnr_db"] > still["psnr_db"] + 5
+    assert moving["frames_per_second"] > 0
