@@ -11,9 +11,9 @@ from gamegen_x.evaluation.subject import Subject
 class LiveSpeed:
     """One world, stepped as live play does it: truth, denoising, memory, pixels. The game's own rate is wanted."""
 
-    def __init__(self, *, meeting: str, num_blocks: int) -> None:
+    def __init__(self, *, meeting: str, num_timed: int) -> None:
         self.meeting = meeting
-        self.num_blocks = num_blocks  # timed; as many come before them unless the script is shorter
+        self.num_timed = num_timed  # timed; as many come before them unless the script is shorter
 
     def ask(self, subject: Subject) -> Answer | None:
         if subject.live is None:
@@ -22,19 +22,18 @@ class LiveSpeed:
         meetings, streams = subject.meetings, subject.live.streams
         staged = subject.meeting(self.meeting)[0].staged
         stream = meetings.begin(staged, subject.live)
-        blocks = range(meetings.context_blocks, staged.commands.shape[1])
-        keys = [meetings.keys(staged, block, stream.num_slots) for block in blocks]
-        warm, timed = keys[: self.num_blocks], (keys[self.num_blocks :] or keys)[: self.num_blocks]
+        keys = [meetings.keys(staged, now, stream.num_slots) for now in meetings.steps(staged, subject.live)]
+        warm, timed = keys[: self.num_timed], (keys[self.num_timed :] or keys)[: self.num_timed]
         for held in warm:
             streams.step([stream], [held])
         started = time.perf_counter()
         for held in timed:
             streams.step([stream], [held])
-        rate = len(timed) * subject.generation.block_frames / (time.perf_counter() - started)
+        rate = sum(held.shape[1] for held in timed) / (time.perf_counter() - started)
         figures = {"frames_per_second_per_player": rate, "frames_per_second_wanted": subject.recordings.fps}
         rows = [Row("video frames a second a player", rate, subject.recordings.fps, unit="")]
         explanation = (
-            f"{len(timed)} blocks of one world with {len(staged.actions)} players after {len(warm)} that are not "
+            f"{len(timed)} steps of one world with {len(staged.actions)} players after {len(warm)} that are not "
             "timed, on this machine as it was then."
         )
         return Answer("Speed: is it live?", explanation, figures, rows)

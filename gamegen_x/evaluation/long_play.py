@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+
+from jaxtyping import Bool
+from torch import Tensor
 
 from gamegen_x.evaluation.answer import Answer, Row, share
 from gamegen_x.evaluation.players_obey import blocks_of, by_player
@@ -22,27 +26,33 @@ class LongPlay:
         met = subject.meeting(self.meeting)
         real = [replace(one, video=one.staged.video) for one in met]
         count = blocks_of(subject, self.seconds)
-        accuracy = {}
-        for name, worlds in (("drift", met), ("drift_real", real)):
-            players = by_player(subject, worlds)
-            accuracy[name] = [
-                sum(share(each[:, part]) for each in players) / len(players)
-                for part in (slice(None, count), slice(-count, None))
-            ]
-        (first, last), (real_first, real_last) = accuracy["drift"], accuracy["drift_real"]
+        made, true = by_player(subject, met), by_player(subject, real)
+        first, last = (_obeyed(made, part) for part in (slice(None, count), slice(-count, None)))
+        real_first, real_last = (_obeyed(true, part) for part in (slice(None, count), slice(-count, None)))
+        minute = blocks_of(subject, 60.0)
+        by_minute = [_obeyed(made, slice(at, at + minute)) for at in range(0, made[0].shape[1], minute)]
         num_seconds = met[0].staged.video.shape[1] / subject.recordings.fps
         ratio = last / first if first else None
+        ceiling = real_last / real_first if real_first else None
         figures = {
             "drift_ratio": ratio,
-            "drift_ratio_ceiling": real_last / real_first if real_first else None,
+            "drift_ratio_ceiling": ceiling,
             "drift_first": first,
             "drift_last": last,
             "drift_seconds": num_seconds,
+            "drift_by_minute": by_minute,
         }
         rows = [
             Row(f"first {self.seconds:g} s", first, real_first, subject.commands.chance),
             Row(f"last {self.seconds:g} s", last, real_last, subject.commands.chance),
-            Row("last by first", ratio, figures["drift_ratio_ceiling"], unit=""),
+            Row("last by first", ratio, ceiling, unit=""),
         ]
+        if len(by_minute) > 1:
+            rows += [Row(f"minute {number}", value) for number, value in enumerate(by_minute, start=1)]
         explanation = f"Keys read back from {num_seconds:.0f} s of play, all players together."
         return Answer("Drift: is a long play obeyed to its end?", explanation, figures, rows)
+
+
+def _obeyed(players: Sequence[Bool[Tensor, "b n"]], part: slice) -> float:
+    """The share of blocks that were right, of all players together."""
+    return sum(share(each[:, part]) for each in players) / len(players)

@@ -80,6 +80,7 @@ class Meetings:
         scripts: Mapping[str, Sequence[Mapping[str, Any]]],  # name of a meeting -> what happens in each of its worlds
         max_worlds: int,  # of each meeting
         max_blocks: int | None,  # of each script; null: all
+        repeats: int,  # times that the keys after a script's beginning are played, one after the other
         context_blocks: int,
         block_frames: int,
         batch_size: int,
@@ -87,8 +88,11 @@ class Meetings:
         seconds_between_lines: float,
     ) -> None:
         self.dynamics, self.signs, self.split = dynamics, signs, split
+        if repeats < 1:
+            raise ValueError(f"repeats of meetings is at least 1, got {repeats}")
         self.scripts = {name: [Script(**each) for each in scripts[name]][:max_worlds] for name in scripts}
         self.max_blocks = max_blocks
+        self.repeats = repeats
         self.context_blocks, self.block_frames = context_blocks, block_frames
         self.batch_size, self.session = batch_size, session
         self.seconds_between_lines = seconds_between_lines
@@ -150,26 +154,34 @@ class Meetings:
             truth,
         )
 
-    def keys(self, staged: Staged, block: int, num_slots: int) -> Float[Tensor, "slots f k"]:
-        """The keys of all slots in one block."""
-        frames = slice(block * self.block_frames, (block + 1) * self.block_frames)
+    def keys(self, staged: Staged, frames: slice, num_slots: int) -> Float[Tensor, "slots f k"]:
+        """The keys of all slots in these frames."""
         held = staged.actions[:, frames]
         return torch.cat([held, held.new_zeros(num_slots - len(held), *held.shape[1:])])
 
     def _played_on(self, staged: Sequence[Staged], model: LiveModel) -> list[UInt8[Tensor, "p t 3 h w"]]:
         running = [self.begin(one, model) for one in staged]
         videos = [one.video.clone() for one in staged]
-        for block in range(self.context_blocks, max(one.commands.shape[1] for one in staged)):
-            going = [i for i, one in enumerate(staged) if block < one.commands.shape[1]]
+        for now in self.steps(max(staged, key=lambda one: one.actions.shape[1]), model):
+            going = [i for i, one in enumerate(staged) if now.start < one.actions.shape[1]]
             for i in going:
-                if staged[i].script.says and block == staged[i].script.says_at:
+                if staged[i].script.says and now.start == staged[i].script.says_at * self.block_frames:
                     model.streams.instruct(running[i], staged[i].script.says)
-            keys = [self.keys(staged[i], block, running[i].num_slots) for i in going]
+            keys = [self.keys(staged[i], now, running[i].num_slots) for i in going]
             made = model.streams.step([running[i] for i in going], keys)
             for i, frames in zip(going, made, strict=True):
-                now = slice(block * self.block_frames, (block + 1) * self.block_frames)
                 videos[i][:, now] = frames[: len(videos[i])]
         return videos
+
+    def steps(self, staged: Staged, model: LiveModel) -> list[slice]:
+        """The frames of each step of the model. Raises ValueError where a block is not one or more whole steps."""
+        size = model.streams.networks.vae.temporal_factor
+        if self.block_frames % size:
+            raise ValueError(
+                f"a block of a script has {self.block_frames} frames, a step of these weights {size}; give "
+                "suite.generation.block_frames a multiple of it"
+            )
+        return [slice(at, at + size) for at in range(staged.context_frames, staged.actions.shape[1], size)]
 
     def _commands(self, script: Script, commands: Commands) -> Int[Tensor, "p n"]:
         """Raises ValueError where a script holds letters that are no commands."""
@@ -180,4 +192,6 @@ class Meetings:
                 f"the script of seed {script.seed} has lines of {[len(line) for line in script.keys]} blocks and holds "
                 f"{strange}; lines are equally long, of the letters {sorted(number_of)}"
             )
-        return torch.tensor([[number_of[letter] for letter in line[: self.max_blocks]] for line in script.keys])
+        begun = self.context_blocks
+        lines = [line[:begun] + line[begun : self.max_blocks] * self.repeats for line in script.keys]
+        return torch.tensor([[number_of[letter] for letter in line] for line in lines])

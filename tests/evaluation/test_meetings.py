@@ -47,7 +47,7 @@ def cfg():
             "evaluate",
             [
                 "suite=multiplayer", f"game.height={SIZE}", f"game.width={SIZE}", "suite.meetings.max_worlds=2",
-                "suite.questions.live_speed.num_blocks=2", "suite.meetings.signs.window=3",
+                "suite.questions.live_speed.num_timed=2", "suite.meetings.signs.window=3",
                 "suite.questions.covisibility.edge_pixels=2.0", "suite.questions.covisibility.middle_pixels=5.0",
                 "suite.questions.covisibility.max_pixels=4.0",
             ],
@@ -142,3 +142,22 @@ def test_a_script_that_cannot_be_played_is_refused(cfg):
         subject.meetings.staged(type(script)(1, "", ["x", "w"]), subject.commands)
     with pytest.raises(ValueError, match="no scripts for the meeting 'dance'"):
         subject.meeting("dance")
+
+
+def test_a_script_can_be_played_over_and_over_after_its_one_beginning(cfg):
+    subject, _ = a_subject(cfg, max_blocks=8)
+    script, begun = subject.meetings.scripts_of("roam")[0], subject.meetings.context_blocks
+    once = subject.meetings.staged(script, subject.commands).commands
+    subject.meetings.repeats = 3
+    thrice = subject.meetings.staged(script, subject.commands).commands
+    assert torch.equal(thrice, torch.cat([once[:, :begun], *[once[:, begun:]] * 3], dim=1))
+
+
+def test_blocks_that_are_no_whole_steps_of_the_model_are_refused(cfg):
+    subject, _ = a_subject(cfg, max_blocks=8)
+    meetings, model = subject.meetings, subject.live
+    staged = meetings.staged(meetings.scripts_of("roam")[0], subject.commands)
+    assert meetings.steps(staged, model) == [slice(at, at + 4) for at in range(16, 32, 4)]
+    meetings.block_frames = 6
+    with pytest.raises(ValueError, match="a block of a script has 6 frames, a step of these weights 4"):
+        meetings.steps(staged, model)
