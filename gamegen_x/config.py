@@ -45,7 +45,7 @@ _REFERENCE = re.compile(r"\$\{([^${}:]+)\}")
 
 # ${len:${action_space.keys}} in YAML: a network's number of keys is derived, never written.
 OmegaConf.register_new_resolver("len", len, replace=True)
-# ${frames_per_latent:${vae.stages}}: so many video frames the stages of an autoencoder fold into a latent frame.
+# ${frames_per_latent:${vae.stages}}: how many video frames an autoencoder folds into a latent frame.
 OmegaConf.register_new_resolver(
     "frames_per_latent", lambda stages: math.prod(stage["factor"][0] for stage in stages), replace=True
 )

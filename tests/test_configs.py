@@ -177,6 +177,19 @@ def test_the_foundation_moves_in_stage_two_where_the_experiment_says_so_only(nam
     assert has_moved == (cfg.task.unfreeze != "none")
 
 
+def test_a_latent_frame_may_be_one_video_frame():
+    choices = ["experiment=snowglobe_duo_instruct", "vae=tiny_frame", "state.channels=52"]
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        cfg = compose("train", choices)
+    vae, small_decoder, drawer = build(cfg.vae), build(cfg.small_decoder), build(cfg.data.state.drawer)
+    assert vae.temporal_factor == build(cfg.instructnet).frames_per_latent == drawer.frames_per_latent == 1
+    assert drawer.num_channels == cfg.state.channels
+    video = torch.zeros(1, 3, 3, 16, 16)
+    latents = vae.encode(video).mean
+    assert latents.shape == (1, 3, 8, 2, 2)
+    assert vae.with_decoder(small_decoder).decode(latents, 3).shape == video.shape
+
+
 def test_paper_stage_one_has_the_papers_numbers():
     cfg = composed("paper_pretrain")
     assert (cfg.task.text_drop, cfg.times.extension_share, cfg.trainer.max_epochs) == (0.25, 0.25, 20)

@@ -145,7 +145,7 @@ class StateReader:
         if settings is not None and settings.drawer.frames_per_latent != frames_per_latent:
             raise ValueError(
                 f"the state is drawn for {settings.drawer.frames_per_latent} frames a latent, but the vae has "
-                f"{frames_per_latent}; set data.state.drawer.frames_per_latent={frames_per_latent}"
+                f"{frames_per_latent}; leave data.state.drawer.frames_per_latent to the vae that is chosen (vae=...)"
             )
         self.source = source
         self.settings = settings

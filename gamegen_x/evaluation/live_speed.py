@@ -11,9 +11,9 @@ from gamegen_x.evaluation.subject import Subject
 class LiveSpeed:
     """One world, stepped as live play does it: truth, denoising, memory, pixels. The game's own rate is wanted."""
 
-    def __init__(self, *, meeting: str, num_timed: int) -> None:
+    def __init__(self, *, meeting: str, timed_steps: int) -> None:
         self.meeting = meeting
-        self.num_timed = num_timed  # timed; as many come before them unless the script is shorter
+        self.timed_steps = timed_steps  # timed; as many come before them unless the script is shorter
 
     def ask(self, subject: Subject) -> Answer | None:
         if subject.live is None:
@@ -23,7 +23,7 @@ class LiveSpeed:
         staged = subject.meeting(self.meeting)[0].staged
         stream = meetings.begin(staged, subject.live)
         keys = [meetings.keys(staged, now, stream.num_slots) for now in meetings.steps(staged, subject.live)]
-        warm, timed = keys[: self.num_timed], (keys[self.num_timed :] or keys)[: self.num_timed]
+        warm, timed = keys[: self.timed_steps], (keys[self.timed_steps :] or keys)[: self.timed_steps]
         for held in warm:
             streams.step([stream], [held])
         started = time.perf_counter()

@@ -14,7 +14,10 @@ from gamegen_x.evaluation.subject import Subject
 
 
 class LongPlay:
-    """`drift_ratio` is the judge's accuracy in the last seconds of a play by that in its first seconds."""
+    """`drift_ratio` is the judge's accuracy in the last seconds of a play by that in its first seconds.
+
+    `drift_by_minute` tells it minute by minute; the last one may be shorter.
+    """
 
     def __init__(self, *, meeting: str, seconds: float) -> None:
         self.meeting = meeting
@@ -24,13 +27,13 @@ class LongPlay:
         if subject.live is None:
             return None
         met = subject.meeting(self.meeting)
-        real = [replace(one, video=one.staged.video) for one in met]
         count = blocks_of(subject, self.seconds)
-        made, true = by_player(subject, met), by_player(subject, real)
+        made, real = by_player(subject, met), by_player(subject, [replace(one, video=one.staged.video) for one in met])
         first, last = (_obeyed(made, part) for part in (slice(None, count), slice(-count, None)))
-        real_first, real_last = (_obeyed(true, part) for part in (slice(None, count), slice(-count, None)))
+        real_first, real_last = (_obeyed(real, part) for part in (slice(None, count), slice(-count, None)))
         minute = blocks_of(subject, 60.0)
-        by_minute = [_obeyed(made, slice(at, at + minute)) for at in range(0, made[0].shape[1], minute)]
+        parts = [slice(at, at + minute) for at in range(0, made[0].shape[1], minute)]
+        by_minute = [_obeyed(made, part) for part in parts]
         num_seconds = met[0].staged.video.shape[1] / subject.recordings.fps
         ratio = last / first if first else None
         ceiling = real_last / real_first if real_first else None
@@ -48,7 +51,10 @@ class LongPlay:
             Row("last by first", ratio, ceiling, unit=""),
         ]
         if len(by_minute) > 1:
-            rows += [Row(f"minute {number}", value) for number, value in enumerate(by_minute, start=1)]
+            rows += [
+                Row(f"minute {number}", value, _obeyed(real, part), subject.commands.chance)
+                for number, (part, value) in enumerate(zip(parts, by_minute, strict=True), start=1)
+            ]
         explanation = f"Keys read back from {num_seconds:.0f} s of play, all players together."
         return Answer("Drift: is a long play obeyed to its end?", explanation, figures, rows)
 

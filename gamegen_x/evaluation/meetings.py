@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -90,10 +90,11 @@ class Meetings:
         self.dynamics, self.signs, self.split = dynamics, signs, split
         if repeats < 1:
             raise ValueError(f"repeats of meetings is at least 1, got {repeats}")
-        self.scripts = {name: [Script(**each) for each in scripts[name]][:max_worlds] for name in scripts}
-        self.max_blocks = max_blocks
-        self.repeats = repeats
         self.context_blocks, self.block_frames = context_blocks, block_frames
+        self.scripts = {
+            name: [self._stretched(Script(**each), max_blocks, repeats) for each in scripts[name]][:max_worlds]
+            for name in scripts
+        }
         self.batch_size, self.session = batch_size, session
         self.seconds_between_lines = seconds_between_lines
 
@@ -183,6 +184,10 @@ class Meetings:
             )
         return [slice(at, at + size) for at in range(staged.context_frames, staged.actions.shape[1], size)]
 
+    def _stretched(self, script: Script, max_blocks: int | None, repeats: int) -> Script:
+        begun = self.context_blocks
+        return replace(script, keys=[line[:begun] + line[begun:max_blocks] * repeats for line in script.keys])
+
     def _commands(self, script: Script, commands: Commands) -> Int[Tensor, "p n"]:
         """Raises ValueError where a script holds letters that are no commands."""
         number_of = {name.replace("_", "."): number for number, name in enumerate(commands.names)}
@@ -192,6 +197,4 @@ class Meetings:
                 f"the script of seed {script.seed} has lines of {[len(line) for line in script.keys]} blocks and holds "
                 f"{strange}; lines are equally long, of the letters {sorted(number_of)}"
             )
-        begun = self.context_blocks
-        lines = [line[:begun] + line[begun : self.max_blocks] * self.repeats for line in script.keys]
-        return torch.tensor([[number_of[letter] for letter in line] for line in lines])
+        return torch.tensor([[number_of[letter] for letter in line] for line in script.keys])

@@ -65,7 +65,7 @@ class Networks:
             latent_scale=float(config["latent_scale"]),
             latent_shift=float(config["latent_shift"]),
             kind=str(config["kind"]),
-            sampler=SamplerSettings(**config["sampler"]),
+            sampler=SamplerSettings.of(config),
             config=config,
             small_decoder=small_decoder,
         )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
+from types import MappingProxyType
 from typing import Any
 
 from gamegen_x.diffusion.solvers import SOLVERS
@@ -11,7 +12,7 @@ from gamegen_x.diffusion.solvers import SOLVERS
 
 @dataclass(frozen=True)
 class SamplerSettings:
-    """What `configs/sampler` says, checked before networks are loaded for it. Weights carry theirs.
+    """What `configs/sampler` says, checked before any network is loaded. Weights carry theirs.
 
     Raises ValueError for settings that no sampler takes.
     """
@@ -22,8 +23,8 @@ class SamplerSettings:
     guidance: float  # by the prompt; 1 is off
     window: int  # latent frames that the model sees at once
     block: int  # latent frames that are denoised together
-    instruction_guidance: float = 1.0  # weights of before do not say, and are not led
-    instruction_latents: int = 0  # the first frames of an instruction, which are led by it
+    instruction_guidance: float = 1.0  # older weights do not say, and are not led
+    instruction_latents: int = 0  # how many latent frames of an instruction it leads
 
     def __post_init__(self) -> None:
         if self.solver not in SOLVERS:
@@ -44,6 +45,15 @@ class SamplerSettings:
             )
 
     @classmethod
-    def of(cls, weights: Mapping[str, Any], overrides: Mapping[str, Any]) -> SamplerSettings:
-        """What weights say (their config.json), but for overrides that are not null."""
-        return cls(**{**weights["sampler"], **{name: value for name, value in overrides.items() if value is not None}})
+    def of(cls, weights: Mapping[str, Any], overrides: Mapping[str, Any] = MappingProxyType({})) -> SamplerSettings:
+        """What weights say (their config.json), but for overrides that are not null.
+
+        Raises ValueError for names that are unknown, or missing.
+        """
+        said = {**weights["sampler"], **{name: value for name, value in overrides.items() if value is not None}}
+        known = {field.name: field.default is MISSING for field in fields(cls)}
+        unknown = sorted(said.keys() - known.keys())
+        missing = sorted(name for name, is_needed in known.items() if is_needed and name not in said)
+        if unknown or missing:
+            raise ValueError(f"a sampler has {sorted(known)}; unknown are {unknown}, missing {missing}")
+        return cls(**said)

@@ -224,19 +224,19 @@ def _load(settings: WorkerSettings) -> tuple[StreamSampler, Any, Any]:
     from gamegen_x.sampling.stream_sampler import StreamSampler
 
     networks = Networks.load(settings.weights, settings.device)
-    habits = networks.sampler
+    sampling = networks.sampler
     if settings.num_steps is not None:
-        habits = replace(habits, num_steps=settings.num_steps)
+        sampling = replace(sampling, num_steps=settings.num_steps)
     sampler = StreamSampler(
         networks,
-        habits,
+        sampling,
         num_slots=MAX_SEATS,
         undo_ticks=settings.undo_ticks,
         precision=settings.precision,
         uses_small_decoder=settings.uses_small_decoder,
         pass_players=settings.pass_players,
     )
-    few = solver_times(min(settings.fewer_steps, habits.num_steps), habits.shift)
+    few = solver_times(min(settings.fewer_steps, sampling.num_steps), sampling.shift)
     return sampler, few, sampler.times
 
 

@@ -157,3 +157,12 @@ class DeafModel(PerfectModel):
     """Shows the same world just as well, but moves as it likes and does nothing that it is told."""
 
     is_deaf = True
+
+
+class StillModel(PerfectModel):
+    """Shows the last picture of the context for ever."""
+
+    def sample(self, request, on_progress):
+        num_new = request.num_frames - self.context_frames
+        still = request.context[:, :, -1:].expand(-1, -1, num_new, -1, -1, -1)
+        return torch.cat([request.context, still], dim=2)

@@ -15,7 +15,8 @@ from gamegen_x.evaluation.environment_success import EnvironmentSuccess
 from gamegen_x.evaluation.generation import Generation
 from gamegen_x.evaluation.judge_training import JudgeTraining, Schedule
 from gamegen_x.evaluation.reconstruction import Reconstruction
-from gamegen_x.evaluation.suite import Suite
+from gamegen_x.evaluation.recordings import Recordings
+from gamegen_x.evaluation.suite import Result, Suite
 from gamegen_x.models.vae import VideoVAE
 
 CONTEXT = 8
@@ -106,3 +107,10 @@ def suite(folder: Path, **changes: Any) -> Suite:
         "crf": 28,
     }
     return Suite(**{**settings, **changes})
+
+
+def examine(recordings: Recordings, folder: Path, sampler: Any, **changes: Any) -> Result:
+    torch.set_num_threads(1)
+    return suite(folder, **changes).run(
+        checkpoint="stand-in", vae=small_vae(), sampler=sampler, recordings=recordings, device=torch.device("cpu")
+    )

@@ -1,11 +1,13 @@
 """The multiplayer suite at the size of a test: the game's own pictures score the ceiling, others do not."""
 
+from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.errors import InstantiationException
 
 from gamegen_x.config import CONFIGS, build
 from gamegen_x.data.state import Drawing
@@ -47,7 +49,7 @@ def cfg():
             "evaluate",
             [
                 "suite=multiplayer", f"game.height={SIZE}", f"game.width={SIZE}", "suite.meetings.max_worlds=2",
-                "suite.questions.live_speed.num_timed=2", "suite.meetings.signs.window=3",
+                "suite.questions.live_speed.timed_steps=2", "suite.meetings.signs.window=3",
                 "suite.questions.covisibility.edge_pixels=2.0", "suite.questions.covisibility.middle_pixels=5.0",
                 "suite.questions.covisibility.max_pixels=4.0",
             ],
@@ -55,10 +57,12 @@ def cfg():
 
 
 def a_subject(cfg, make=Meetings, is_told=False, max_blocks=None):
+    if max_blocks is not None:
+        cfg = deepcopy(cfg)
+        cfg.suite.meetings.max_blocks = max_blocks
     settings = build(cfg.suite)
     meetings = settings.meetings
     meetings.__class__ = make
-    meetings.max_blocks = max_blocks
     game = meetings.dynamics.game
     torch.manual_seed(0)
     commands = Commands(settings.command_names, game.keys)
@@ -127,6 +131,7 @@ def test_every_question_is_answered_for_random_weights(cfg, is_told):
     figures = asked(subject, questions)
     assert figures.keys() >= KEYS
     assert len(figures["sr_c"]) == 2
+    assert len(figures["drift_by_minute"]) == 1
     assert figures["isolation_num_worlds"] > 0
     assert figures["frames_per_second_per_player"] > 0
     met = subject.meeting("stay")[0]
@@ -145,18 +150,28 @@ def test_a_script_that_cannot_be_played_is_refused(cfg):
 
 
 def test_a_script_can_be_played_over_and_over_after_its_one_beginning(cfg):
-    subject, _ = a_subject(cfg, max_blocks=8)
-    script, begun = subject.meetings.scripts_of("roam")[0], subject.meetings.context_blocks
-    once = subject.meetings.staged(script, subject.commands).commands
-    subject.meetings.repeats = 3
-    thrice = subject.meetings.staged(script, subject.commands).commands
+    once, thrice = (played(cfg, 8, repeats) for repeats in (1, 3))
+    begun = cfg.suite.meetings.context_blocks
+    assert once.shape == (2, 8)
     assert torch.equal(thrice, torch.cat([once[:, :begun], *[once[:, begun:]] * 3], dim=1))
+    with pytest.raises(InstantiationException, match="repeats of meetings is at least 1, got 0"):
+        played(cfg, 8, 0)
+
+
+def played(cfg, max_blocks, repeats):
+    """The commands of a script."""
+    cfg = deepcopy(cfg)
+    cfg.suite.meetings.update(max_blocks=max_blocks, repeats=repeats)
+    subject, _ = a_subject(cfg)
+    return subject.meetings.staged(subject.meetings.scripts_of("roam")[0], subject.commands).commands
 
 
 def test_blocks_that_are_no_whole_steps_of_the_model_are_refused(cfg):
     subject, _ = a_subject(cfg, max_blocks=8)
     meetings, model = subject.meetings, subject.live
     staged = meetings.staged(meetings.scripts_of("roam")[0], subject.commands)
+    assert meetings.steps(staged, model) == [slice(at, at + 4) for at in range(16, 32, 4)]
+    meetings.block_frames = 8
     assert meetings.steps(staged, model) == [slice(at, at + 4) for at in range(16, 32, 4)]
     meetings.block_frames = 6
     with pytest.raises(ValueError, match="a block of a script has 6 frames, a step of these weights 4"):

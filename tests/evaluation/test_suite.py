@@ -5,35 +5,12 @@ import math
 
 import pytest
 import torch
-from moving_picture import DeafModel, PerfectModel, write_shards
-from suites import CONTEXT, small_vae, suite
+from moving_picture import DeafModel, PerfectModel, StillModel
+from suites import CONTEXT, examine, suite
 
 from gamegen_x.evaluation.drift import Drift
-from gamegen_x.evaluation.recordings import read_recordings
-from gamegen_x.evaluation.solver_steps import SolverSteps
 from gamegen_x.evaluation.video_quality import VideoQuality
 from gamegen_x.evaluation.view_consistency import ViewConsistency
-
-
-@pytest.fixture(scope="module")
-def recordings(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("shards")
-    write_shards(folder, 40, 24, {"train": 0, "val": 1000})
-    return read_recordings(
-        folder, num_players=1, min_frames=48, max_train_clips=99, max_val_clips=99, max_damaged_share=0.0
-    )
-
-
-@pytest.fixture(scope="module")
-def judges(tmp_path_factory):
-    return tmp_path_factory.mktemp("judges")
-
-
-def examine(recordings, folder, sampler, **changes):
-    torch.set_num_threads(1)
-    return suite(folder, **changes).run(
-        checkpoint="stand-in", vae=small_vae(), sampler=sampler, recordings=recordings, device=torch.device("cpu")
-    )
 
 
 @pytest.fixture(scope="module")
@@ -119,15 +96,6 @@ def test_drift_is_measured_against_the_real_beginning(recordings, judges):
     assert min(figures["drift_weather_kept_by_third"] + figures["drift_time_of_day_kept_by_third"]) > 0.9
 
 
-class StillModel(PerfectModel):
-    """Shows the last picture of the context for ever."""
-
-    def sample(self, request, on_progress):
-        num_new = request.num_frames - self.context_frames
-        still = request.context[:, :, -1:].expand(-1, -1, num_new, -1, -1, -1)
-        return torch.cat([request.context, still], dim=2)
-
-
 def test_video_of_a_perfect_model_is_nearer_to_real_video_than_a_still(recordings, judges):
     perfect, still = (
         examine(
@@ -170,25 +138,3 @@ def test_the_report_needs_no_other_file_and_shows_every_film(perfect, tmp_path):
 def test_a_suite_that_plays_less_than_it_judges_is_refused(judges):
     with pytest.raises(ValueError, match="num_blocks_without_instructnet <= num_blocks"):
         suite(judges, num_blocks=4)
-
-
-class NeedsSteps(PerfectModel):
-    """Perfect with many steps; with one it stands still."""
-
-    def with_solver(self, solver, num_steps):
-        assert solver == "euler"
-        if num_steps > 1:
-            return self
-        return StillModel([], self.context_frames)
-
-
-def test_each_choice_of_steps_is_judged_beside_the_ceiling_and_the_repeated_frame(recordings, judges):
-    questions = {"steps": SolverSteps(choices={"euler": [1, 4]}, num_blocks=4)}
-    figures = examine(
-        recordings, judges, NeedsSteps(recordings.val, CONTEXT), questions=questions, headlines=[]
-    ).figures
-    still, moving = (figures["solver_steps"][name] for name in ("euler, 1 step", "euler, 4 steps"))
-    assert moving["sr_c"] > still["sr_c"] + 0.5
-    assert still["psnr_db"] == pytest.approx(figures["first_block_repeated_db"], abs=0.01)
-    assert moving["psnr_db"] > still["psnr_db"] + 5
-    assert moving["frames_per_second"] > 0
