@@ -19,6 +19,7 @@ from typing import Any
 import hydra
 import yaml  # type: ignore[import-untyped]
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, InstantiationException, OverrideParseException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -75,6 +76,7 @@ def entry_point(
                 os.environ[SHOW_EVERYTHING] = "1"  # Hydra then raises, and the message is ours
                 os.environ[SHORT_MESSAGES] = "1"  # so do the processes that this one starts
                 with _mistakes_in_one_message(config_name):
+                    quote_texts(sys.argv, config_name, kinds)
                     hydra.main(config_path=str(CONFIGS), config_name=config_name, version_base="1.3")(checked)()
             else:
                 hydra.main(config_path=str(CONFIGS), config_name=config_name, version_base="1.3")(
@@ -117,6 +119,27 @@ def _mistakes_in_one_message(config_name: str) -> Iterator[None]:
         if mistake.errno != errno.ENOSPC:
             raise
         _end_with(f"{mistake}; what was finished is kept: make room and run the same command again")
+
+
+def quote_texts(arguments: list[str], config_name: str, kinds: Kinds = MappingProxyType({})) -> None:
+    """Puts quotes around values that are text and that Hydra's grammar takes for something else: "Snow, please"."""
+    if {"-m", "--multirun"} & set(arguments):
+        return  # there a comma means one run after another
+    path = CONFIGS / f"{config_name}.yaml"
+    written = (yaml.safe_load(path.read_text()) or {}) if path.is_file() else {}  # or it stands in a --config-dir
+    root = {**written, **{name: "" for name, kind in kinds.items() if kind is str}}
+    for number, argument in enumerate(arguments):
+        name, _, value = argument.partition("=")
+        if isinstance(root.get(name), str) and not _is_one_value(argument):
+            escaped = value.replace("'", "\\'")
+            arguments[number] = f"{name}='{escaped}'"
+
+
+def _is_one_value(argument: str) -> bool:
+    try:
+        return not OverridesParser.create().parse_override(argument).is_sweep_override()
+    except HydraException:
+        return False
 
 
 def build(node: DictConfig | Mapping[str, Any], **kwargs: Any) -> Any:

@@ -15,7 +15,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from gamegen_x.config import CONFIGS, INTERRUPTED, USER_MISTAKE, build, check
+from gamegen_x.config import CONFIGS, INTERRUPTED, USER_MISTAKE, build, check, quote_texts
 from gamegen_x.config_targets import find_signature
 
 SCRIPT = """
@@ -287,3 +287,31 @@ def test_a_constant_that_other_values_point_to_is_no_typo() -> None:
     good["node"]["name"] = "wasd"
     with pytest.raises(ValueError, match=r"node\.letters: ActionSpace takes no 'letters'"):
         check(OmegaConf.create(good))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Let it snow, please.",
+        "Don't snow",
+        "it's snow, isn't it?",
+        'a "big" ball, now',
+        "(fog)",
+        "W*24, D*24",
+        "Make it day.",
+    ],
+)
+def test_text_may_hold_commas_and_apostrophes(text):
+    arguments = ["sample.py", f"instruction={text}", f"prompt={text}", "num_frames=24", "sampler.num_steps=1"]
+    quote_texts(arguments, "sample", {"instruction": str})
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        cfg = compose("sample", arguments[1:])
+    assert (cfg.instruction, cfg.prompt) == (text, text)
+    assert arguments[3:] == ["num_frames=24", "sampler.num_steps=1"]
+
+
+def test_text_that_is_quoted_already_stays_and_a_sweep_stays_a_sweep():
+    for arguments in (["x", "prompt='a, b'"], ["x", "-m", "prompt=a,b"], ["x", "num_frames=1,2"]):
+        before = list(arguments)
+        quote_texts(arguments, "sample")
+        assert arguments == before
