@@ -139,7 +139,10 @@ def recorded_session(continue_video: str, num_players: int) -> Trace | None:
 
 
 def read_keys(text: str, action_space: ActionSpace, num_players: int) -> npt.NDArray[np.uint8]:
-    """The keys `[p t k]` of a key string or of a file that holds one; the shorter players end with no key."""
+    """The keys `[p t k]` of a key string or of a file that holds one: one for all players, or one each.
+
+    Shorter ones end with no key. Raises ValueError for any other number of them.
+    """
     if os.path.isfile(text):  # Path.is_file raises where a key string is longer than names of files may be
         text = Path(text).read_text()
     elif text.endswith(".txt"):
