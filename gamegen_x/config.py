@@ -37,6 +37,7 @@ from gamegen_x.config_targets import (
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 USER_MISTAKE = 2  # exit status
 INTERRUPTED = 130
+NOBODY_READS = 141
 SHOW_EVERYTHING = "HYDRA_FULL_ERROR"
 SHORT_MESSAGES = "GAMEGEN_X_SHORT_MESSAGES"
 FILE_MISTAKES = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
@@ -101,6 +102,10 @@ def _raising(main: Callable[[DictConfig], None], kinds: Kinds) -> Callable[[Dict
 def _mistakes_in_one_message(config_name: str) -> Iterator[None]:
     try:
         yield
+        sys.stdout.flush()
+    except BrokenPipeError:  # who read the output reads no more, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(NOBODY_READS)
     except KeyboardInterrupt:
         _end_interrupted()
     except SystemExit as end:
@@ -180,7 +185,7 @@ def check(cfg: DictConfig, kinds: Kinds = MappingProxyType({}), root: str | None
         resolved = OmegaConf.to_container(cfg, resolve=True)
         told = {mistake.split(":")[0] for mistake in mistakes}
         found = _target_mistakes(resolved, "", frozenset(_references(raw, ())))
-        mistakes += [mistake for mistake in found if _copied_from(raw, mistake.split(":")[0]) not in told]
+        mistakes += [mistake for mistake in found if _written_at(raw, mistake.split(":")[0]) not in told]
     if len(mistakes) == 1:
         raise ValueError(mistakes[0])
     if mistakes:
@@ -189,12 +194,16 @@ def check(cfg: DictConfig, kinds: Kinds = MappingProxyType({}), root: str | None
         raise ValueError(f"{len(mistakes)} mistakes in the configuration:{shown}{more}")
 
 
-def _copied_from(raw: Any, place: str) -> str | None:
-    """The key whose value stands at a place too, by an interpolation that is nothing else."""
-    for name in place.split("."):
-        raw = raw.get(name) if isinstance(raw, dict) else None
-    copied = re.fullmatch(r"\$\{([\w.]+)\}", raw) if isinstance(raw, str) else None
-    return copied[1] if copied else None
+def _written_at(raw: Any, place: str) -> str:
+    """The key whose value stands at a place, by interpolations that are nothing else: itself where there are none."""
+    found, names, value = "", place.split("."), raw
+    while names:
+        found = _join(found, names[0])
+        value = value.get(names.pop(0)) if isinstance(value, dict) else None
+        copied = re.fullmatch(r"\$\{([\w.]+)\}", value) if isinstance(value, str) else None
+        if copied:
+            found, names, value = "", [*copied[1].split("."), *names], raw
+    return found
 
 
 def nearest(name: str, known: Sequence[str]) -> str:

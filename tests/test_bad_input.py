@@ -172,6 +172,10 @@ AT_ONCE = {  # before torch is imported, and so before any network is built
         "data_pipeline pipeline=gameplay_videos input={folder}/texts output={folder}/texts_out workers=1",
         "1 of 1 sources are damaged (100%), at most 10% may be",
     ),
+    "a wrong type that another key copies": (
+        "sample.py num_players=2.5",
+        "error: num_players: expected integer, got number 2.5",
+    ),
     "a wrong type in recording": (
         "gamegen_x.games.record output={folder}/traces num_episodes=2.5",
         "num_episodes: expected integer, got number 2.5",

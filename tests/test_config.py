@@ -15,7 +15,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from gamegen_x.config import CONFIGS, INTERRUPTED, USER_MISTAKE, build, check, quote_texts
+from gamegen_x.config import CONFIGS, INTERRUPTED, NOBODY_READS, USER_MISTAKE, build, check, quote_texts
 from gamegen_x.config_targets import find_signature
 
 SCRIPT = """
@@ -167,6 +167,16 @@ def test_a_mistake_gives_one_message_at_once(folder: Path, case: str) -> None:
 @pytest.mark.parametrize("good", [["seed=7"], ["seed=7", "resume=auto"], ["seed=7", "weights=null"]])
 def test_a_good_configuration_runs(folder: Path, good: list[str]) -> None:
     assert run(folder, *good) == (0, "ran with 7\n", "")
+
+
+def test_output_that_nobody_reads_ends_a_command_without_a_traceback(folder: Path) -> None:
+    process = start(folder, "seed=7")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait(timeout=60) == NOBODY_READS
+    process.stderr.close()
 
 
 def nulls(node: Any, place: str) -> Iterator[str]:

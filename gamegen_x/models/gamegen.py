@@ -126,9 +126,8 @@ class GameGenX(nn.Module):
         residuals: list[Tensor] = []
         if self.instructnet is not None and is_steered:
             prompt = conditions.video_prompt
-            past = PastFrames() if past is None else past
             given = expected
-            expected = past.expect_once(
+            expected = (PastFrames() if past is None else past).expect_once(
                 _fold(latents), lambda before: self._expect(before, conditions) if given is None else given
             )
             residuals = self.instructnet(

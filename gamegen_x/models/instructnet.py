@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from gamegen_x.models.layers.attention import CrossAttention
+from gamegen_x.models.layers.checkpointing import run_block
 from gamegen_x.models.layers.expectation import Expectation
 from gamegen_x.models.layers.kv_cache import PastFrames
 from gamegen_x.models.layers.patches import Patchify
@@ -184,6 +185,23 @@ class InstructBlock(nn.Module):
         nn.init.zeros_(self.to_residual.weight)
         nn.init.zeros_(self.to_residual.bias)
 
+    def forward(
+        self,
+        tokens: Float[Tensor, "b t n d"],
+        keys: Float[Tensor, "b t d_keys"],
+        words: Float[Tensor, "b l d"],
+        mask: Bool[Tensor, "b l"],
+        is_instructed: Bool[Tensor, "b t"],
+        modulation: Float[Tensor, "b t 6 d"],
+        past: PastFrames | None,
+        company: Company | None,
+    ) -> Float[Tensor, "b t n d"]:
+        tokens = self.operation(tokens, keys)
+        if self.instruction is not None:
+            tokens = self.instruction(tokens, words, mask, is_instructed, past)
+        attended: Tensor = self.block(tokens, modulation, words, mask, past, company)
+        return attended
+
 
 class InstructNet(nn.Module):
     """Blocks, alternately spatial and temporal, beside the foundation; each gives one residual, zero at first.
@@ -214,6 +232,7 @@ class InstructNet(nn.Module):
         super().__init__()
         self.num_keys = num_keys
         self.frames_per_latent = frames_per_latent
+        self.gradient_checkpointing = False  # of passes without a past; a training sets it
         self.embed_keys = KeyEmbedder(num_keys, frames_per_latent, keys_dim)
         self.embed_text = nn.Sequential(nn.Linear(text_dim, dim), nn.GELU(approximate="tanh"), nn.Linear(dim, dim))
         self.carry = (
@@ -293,10 +312,9 @@ class InstructNet(nn.Module):
             tokens = tokens + self.carry.embed_mean(expected.mean.to(tokens.dtype))
         residuals = []
         for each in cast(Iterable[InstructBlock], self.blocks):
-            tokens = each.operation(tokens, keys)
-            if each.instruction is not None:
-                tokens = each.instruction(tokens, words, mask, is_instructed, past)
-            tokens = each.block(tokens, modulation, words, mask, past, company)
+            is_checkpointed = self.gradient_checkpointing and past is None
+            heard = keys, words, mask, is_instructed
+            tokens = run_block(each, is_checkpointed, tokens, *heard, modulation, past, company)
             residuals.append(each.to_residual(tokens))
         return residuals
 

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from gamegen_x.models.layers.attention import CrossAttention, SelfAttention
+from gamegen_x.models.layers.checkpointing import run_block
 from gamegen_x.models.layers.expectation import Expectation, velocity_around
 from gamegen_x.models.layers.kv_cache import PastFrames
 from gamegen_x.models.layers.modulation import TIME_SCALE, MetadataEmbedder, ScalarEmbedder, VideoMetadata, modulate
@@ -130,6 +131,7 @@ class MSDiT(nn.Module):
         self.spatial_factor = spatial_factor
         self.state_channels = state_channels
         self.preconditioned = preconditioned
+        self.gradient_checkpointing = False  # of passes without a past; a training sets it
         self.patchify = Patchify(latent_channels, dim, patch)
         self.embed_state = Patchify(state_channels, dim, patch) if state_channels else None
         self.embed_time = ScalarEmbedder(dim, num_sinusoids)
@@ -191,7 +193,8 @@ class MSDiT(nn.Module):
         (text,) = (past or PastFrames()).read_once(lambda: (self.embed_text(text),))
         after = residual_places(len(residuals), len(self.blocks))
         for i, block in enumerate(self.blocks):
-            tokens = block(tokens, modulation, text, text_mask, past, company)
+            is_checkpointed = self.gradient_checkpointing and past is None
+            tokens = run_block(block, is_checkpointed, tokens, modulation, text, text_mask, past, company)
             if i in after:
                 tokens = tokens + residuals[after.index(i)]
         shift, scale = (condition[:, :, None] + self.last_table).unbind(dim=2)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 FORMAT = 1
 CONFIG = "config.json"
 KINDS = ("base", "causal", "distilled")
+SHIPPED = "weights/snowglobe-tiny, weights/snowglobe-duo and weights/vizdoom-duel come with the code"
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:
@@ -24,8 +25,7 @@ def read_config(folder: str | Path) -> dict[str, Any]:
         )
     if not folder.is_dir():
         raise FileNotFoundError(
-            f"no weights folder {folder}; a training ends by writing one to outputs/<name>/weights, "
-            "and weights/snowglobe-tiny, snowglobe-duo and vizdoom-duel come with the code"
+            f"no weights folder {folder}; a training ends by writing one to outputs/<name>/weights, and {SHIPPED}"
         )
     if not (folder / CONFIG).is_file():
         found = sorted(path.name for path in folder.iterdir())[:8]
@@ -42,6 +42,19 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     if not isinstance(config.get("networks"), dict):
         raise ValueError(f"{folder / CONFIG} does not say under 'networks' what the networks are; export them again")
     return config
+
+
+def more_players(config: Mapping[str, Any], num_players: int) -> str | None:
+    """A warning where more players are asked for than weights have ever seen together; None where all is well."""
+    learned = config.get("num_players")
+    if learned is None or num_players <= learned:
+        return None
+    if learned == 1:
+        return f"these weights draw each view by itself: {num_players} players are obeyed, but do not see each other"
+    return (
+        f"these weights learned from {learned} players at a time, {num_players} are asked for: they are obeyed, but "
+        "others may be drawn wrongly or not at all"
+    )
 
 
 def check_files(folder: str | Path, networks: Iterable[str]) -> None:

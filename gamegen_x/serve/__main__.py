@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 
 from gamegen_x.config import entry_point
+from gamegen_x.schema.weights_folder import SHIPPED
 
 if TYPE_CHECKING:
     from gamegen_x.serve.host import Host
@@ -97,8 +98,8 @@ def check_weights(folder: str) -> None:
     """Raises ValueError that says how to get weights."""
     if not (Path(folder) / "config.json").is_file():
         raise ValueError(
-            f"there are no weights in {folder}; train some with `make demo`, name others with weights=..., "
-            "or play without a model: python -m gamegen_x.serve world=truth"
+            f"there are no weights in {folder}; train some with `make demo`, name others with weights=... "
+            f"({SHIPPED}), or play without a model: python -m gamegen_x.serve world=truth"
         )
 
 

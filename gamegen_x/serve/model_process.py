@@ -86,6 +86,7 @@ def read_shape(weights: str) -> Shape:
         keys=ActionSpace.from_dict(config["action_space"]).keys,
         fps=float(config["fps"]),
         is_told=(config.get("drawn_state") or {}).get("channels") is not None,
+        num_players=config.get("num_players"),
     )
 
 
@@ -165,8 +166,8 @@ class ModelProcess:
             try:
                 why = await self._watch(process, ended)
                 log.warning("the model's process %s; starting another", why)
-            finally:
                 self.progress = Progress("starting the model again", 0)
+            finally:
                 self._fail_all()
                 await asyncio.to_thread(end_child, process)
             self.num_restarts += 1

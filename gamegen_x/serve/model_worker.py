@@ -39,6 +39,7 @@ class Shape:
     keys: tuple[str, ...]
     fps: float
     is_told: bool  # what is true of the world
+    num_players: int | None = None  # in the views it learned from; None: nobody wrote it down
 
     @property
     def room_bytes(self) -> int:

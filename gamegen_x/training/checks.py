@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ NEEDED: Mapping[str, Sequence[str]] = {  # from the stages before
 ADDED = ("players", "state_channels", "expects_words")
 NEW_PARTS = ("players", "embed_state", "embed_words")
 CHECKPOINTS = "checkpoints"
+MADE_UP = "the clips are made up (data=synthetic); for others give e.g. data=snowglobe data.dataset.folder=<shards>"
 
 
 def check_run(cfg: DictConfig) -> None:
@@ -58,6 +60,13 @@ def check_run(cfg: DictConfig) -> None:
             "Muon needs whole matrices, and ZeRO cuts the optimizer's state into flat pieces; "
             "use optimizer=adamw, or a trainer that is not deepspeed_*"
         )
+    if is_made_up(cfg):
+        print(f"note: {MADE_UP}", file=sys.stderr)
+
+
+def is_made_up(cfg: DictConfig) -> bool:
+    """Whether a run would learn nothing but moving discs, because nobody named data."""
+    return str(cfg.data.dataset._target_).startswith("gamegen_x.data.synthetic.")
 
 
 def check_output(output: Path, resume: bool | str) -> None:

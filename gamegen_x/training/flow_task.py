@@ -75,6 +75,7 @@ class FlowTask(Task):
         text_cache: TextCache | None,
         state_drop: float,
         player_weight: float,
+        gradient_checkpointing: bool,
         **shared: Any,
     ) -> None:
         super().__init__(**shared)
@@ -87,6 +88,14 @@ class FlowTask(Task):
             raise ValueError("the embeddings of a text encoder that is trained change; set task.text_cache=null")
         if past is not None and not model.msdit.causal:
             raise ValueError("task.past teaches causal models; set task.past=null, or msdit.causal=true")
+        if past is not None and gradient_checkpointing:
+            raise ValueError(
+                "a pass that looks at a past of its own cannot be run again; set task.gradient_checkpointing=false, or "
+                "past=null"
+            )
+        for network in (model.msdit, model.instructnet):
+            if network is not None:
+                network.gradient_checkpointing = gradient_checkpointing
         self.vae = vae.requires_grad_(False).eval()
         self.text_encoder = text_encoder
         self.text_cache = text_cache

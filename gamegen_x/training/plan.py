@@ -12,9 +12,14 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from gamegen_x.config import build, to_dict
-from gamegen_x.training.checks import NETWORKS
+from gamegen_x.training.checks import MADE_UP, NETWORKS, is_made_up
 
-TRAINED = {"vae": ("vae", "critic"), "pretrain": ("text_encoder", "msdit"), "instruct": ("instructnet",)}
+TRAINED = {
+    "vae": ("vae", "critic"),
+    "pretrain": ("text_encoder", "msdit"),
+    "instruct": ("instructnet",),
+    "decoder": ("small_decoder",),
+}
 BYTES_OF_WEIGHT = 4  # float32
 BYTES_OF_OPTIMIZER = 8  # two moments of AdamW; Muon keeps one
 BYTES_OF_AVERAGE = 4
@@ -37,9 +42,9 @@ class Load:
 def print_plan(cfg: DictConfig) -> None:
     """Prints a readable plan, and the same as one line of JSON at the end."""
     plan = make_plan(cfg)
-    print(f"{cfg.name}: stage {cfg.stage}")
+    print(f"{cfg.name}: stage {cfg.stage}" + (f"; {MADE_UP}" if is_made_up(cfg) else ""))
     for name, count in plan["parameters"].items():
-        state = "not counted, its files are not here" if count is None else f"{count / 1e6:10.2f} M"
+        state = "frozen, of others, not counted" if count is None else f"{count / 1e6:10.2f} M"
         print(f"  {name:<14}{state}{'  trained' if name in plan['trained'] else ''}")
     for load in plan["buckets"]:
         print(
@@ -55,10 +60,10 @@ def make_plan(cfg: DictConfig) -> dict[str, Any]:
     if cfg.task.get("critic") is not None:
         parts["critic"] = _network(cfg.task.critic)
     counts = {name: None if part is None else _count(part) for name, part in parts.items()}
-    trained = [name for name in TRAINED[cfg.stage] if name in parts]
+    trained = [name for name in TRAINED[cfg.stage] if parts.get(name) is not None]
     if cfg.stage == "instruct" and cfg.task.unfreeze == "all":
         trained.append("msdit")
-    num_trained = sum(_count(parts[name], trained_only=True) for name in trained if parts[name] is not None)
+    num_trained = sum(_count(parts[name], trained_only=True) for name in trained)
     num_frozen = sum(count or 0 for count in counts.values()) - num_trained
     devices = cfg.trainer.devices if isinstance(cfg.trainer.devices, int) else 1
     world_size = devices * cfg.trainer.num_nodes
@@ -101,14 +106,11 @@ def loads(cfg: DictConfig, parts: Mapping[str, nn.Module | None]) -> list[Load]:
 
 
 def _network(node: DictConfig) -> nn.Module | None:
-    """A network whose tensors have shapes and no memory; None where its files are not here."""
-    try:
-        with torch.device("meta"):
-            network: nn.Module = build(node)
-    except (FileNotFoundError, ValueError) as mistake:
-        if isinstance(mistake, FileNotFoundError) or isinstance(mistake.__cause__, FileNotFoundError):
-            return None
-        raise
+    """A network whose tensors have shapes and no memory; None for one that is read from files of others, by `path`."""
+    if "path" in node:
+        return None
+    with torch.device("meta"):
+        network: nn.Module = build(node)
     return network
 
 
@@ -133,4 +135,7 @@ def _activation_bytes(cfg: DictConfig, tokens: int) -> float:
         return 0.0
     bytes_of_value = 2 if cfg.precision == "bf16" else 4
     num_blocks = 2 * cfg.msdit.num_pairs + (cfg.instructnet.num_blocks if cfg.stage == "instruct" else 0)
-    return float(tokens * num_blocks * VALUES_KEPT_PER_FEATURE * cfg.msdit.dim * bytes_of_value)
+    kept = num_blocks * VALUES_KEPT_PER_FEATURE
+    if cfg.task.gradient_checkpointing:
+        kept = num_blocks + VALUES_KEPT_PER_FEATURE  # what goes into each block, and one block's own
+    return float(tokens * kept * cfg.msdit.dim * bytes_of_value)

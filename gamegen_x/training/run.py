@@ -136,12 +136,17 @@ class WriteFacts(L.Callback):
 
 
 def data_facts(data: VideoDataModule) -> dict[str, Any]:
-    """What the videos are: frames a second, and the pixels of the bucket seen most."""
+    """What the videos are: frames a second, the pixels of the bucket seen most, the most players of one sample."""
     headers = data.sources["train"].headers
     rates = [header.fps for header in headers]
     split = data._splits["train"]
     bucket = max(split.buckets.values(), key=lambda one: one.share)
-    return {"fps": max(set(rates), key=rates.count), "height": bucket.height, "width": bucket.width}
+    return {
+        "fps": max(set(rates), key=rates.count),
+        "height": bucket.height,
+        "width": bucket.width,
+        "num_players": max(header.num_players for header in headers) if data.settings.views == "all" else 1,
+    }
 
 
 def quieten() -> None:

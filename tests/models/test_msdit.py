@@ -100,6 +100,32 @@ def test_causal_frames_do_not_see_later_frames():
     assert (difference[:, :, 2] > 0).all()
 
 
+def test_gradient_checkpointing_gives_the_same_gradients_and_keeps_less():
+    model = stir(GameGenX(small_msdit(causal=False), small_instructnet()))
+    latents, time = some_latents()
+    conditions = some_conditions()
+    found = []
+    for is_on in (False, True):
+        model.msdit.gradient_checkpointing = model.instructnet.gradient_checkpointing = is_on
+        kept = {}
+
+        def keep(tensor, kept=kept):
+            kept[tensor.untyped_storage().data_ptr()] = tensor  # held, so that no two have one place
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            velocity = model(latents, time, conditions)
+        velocity.square().mean().backward()
+        gradients = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
+        model.zero_grad(set_to_none=True)
+        found.append((sum(tensor.untyped_storage().nbytes() for tensor in kept.values()), velocity, gradients))
+    (whole, velocity, gradients), (less, again, repeated) = found
+    assert torch.equal(velocity, again)
+    assert gradients.keys() == repeated.keys()
+    assert all(torch.equal(gradients[name], repeated[name]) for name in gradients)
+    assert less < 0.5 * whole
+
+
 def test_a_key_moves_its_own_latent_frame_and_none_before():
     model = stir(GameGenX(small_msdit(), small_instructnet()))
     latents, time = some_latents()

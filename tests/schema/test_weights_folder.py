@@ -3,7 +3,7 @@ import pickle
 
 import pytest
 
-from gamegen_x.schema.weights_folder import check_files, read_config
+from gamegen_x.schema.weights_folder import check_files, more_players, read_config
 
 CONFIG = {"format": 1, "kind": "causal", "networks": {"vae": {"_target_": "gamegen_x.models.vae.VideoVAE"}}}
 HEADER = json.dumps({"weight": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
@@ -30,6 +30,21 @@ def test_a_foreign_config_is_refused(tmp_path, text, message):
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(ValueError, match=message):
         read_config(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("learned", "asked", "said"),
+    [
+        (1, 1, None),
+        (1, 2, "draw each view by itself: 2 players are obeyed, but do not see each other"),
+        (2, 2, None),
+        (2, 3, "learned from 2 players at a time, 3 are asked for"),
+        (None, 8, None),
+    ],
+)
+def test_more_players_than_weights_have_seen_together_are_warned_of(learned, asked, said):
+    warning = more_players({"num_players": learned}, asked)
+    assert warning is None if said is None else said in warning
 
 
 def test_what_is_no_weights_folder_says_what_it_is(tmp_path):

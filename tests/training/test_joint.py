@@ -113,7 +113,9 @@ def single(tmp_path_factory):
     cfg = a_config(folder)
     task = stirred(build(cfg.task))
     facts = {"fps": 24, "height": 16, "width": 16}
-    save_networks(folder, task.networks(), describe(cfg, task, facts, {}), torch.float32)
+    described = describe(cfg, task, {**facts, "num_players": 2}, {})
+    assert described["num_players"] == 1  # two were recorded, but each view was learned by itself
+    save_networks(folder, task.networks(), described, torch.float32)
     return folder, task
 
 
@@ -135,8 +137,10 @@ def test_weights_of_one_player_start_a_joint_model_that_changes_nothing(tmp_path
 def test_weights_of_a_joint_model_come_back_with_their_players(tmp_path):
     cfg = a_config(tmp_path, "players=hub", *TOLD)
     task = stirred(build(cfg.task))
-    save_networks(tmp_path / "joint", task.networks(), describe(cfg, task, {"fps": 24, "height": 16, "width": 16}, {}),
-                  torch.float32)  # fmt: skip
+    facts = {"fps": 24, "height": 16, "width": 16, "num_players": 2}
+    described = describe(cfg, task, facts, {})
+    assert described["num_players"] == 2
+    save_networks(tmp_path / "joint", task.networks(), described, torch.float32)
     msdit = load_network(tmp_path / "joint", "msdit")
     assert GameGenX(msdit, None).num_slots == 8
     assert all(torch.equal(value, task.model.msdit.state_dict()[key]) for key, value in msdit.state_dict().items())

@@ -24,18 +24,28 @@ export function showLobby(facts) {
   $("lobby").hidden = false;
   const isModel = facts.worlds.includes("model");
   $("lead").textContent = isModel
-    ? `A planet whose pictures a neural network (${facts.weights}) makes while you play. Its truth is kept by a game, so that everybody stays in the same world. Players are not yet in each other's generated pictures; the arrows and the ghost view show where they are.`
+    ? `A planet whose pictures a neural network (${facts.weights}) makes while you play. Its truth is kept by a game, so that everybody stays in the same world.`
     : "A small planet, drawn by the game that the models learn from. Walk, roll snow, throw it at your friends, and tell the weather what to do.";
   fill($("new-room").elements.world, facts.worlds.map((world) => [world, `${WORLDS[world]}`]));
   fill($("new-room").elements.camera, facts.cameras.map((camera) => [camera, LOOKS[camera] ?? camera]));
-  const showPrompt = () => ($("prompt-row").hidden = $("new-room").elements.world.value !== "model");
-  $("new-room").elements.world.addEventListener("change", showPrompt);
-  showPrompt();
+  const { world, num_players: seats } = $("new-room").elements;
+  const showChoice = () => {
+    $("prompt-row").hidden = world.value !== "model";
+    tell($("form-said"), world.value === "model" ? warnOfSeats(facts, Number(seats.value)) : "");
+  };
+  for (const field of [world, seats]) field.addEventListener("change", showChoice);
+  showChoice();
   $("new-room").addEventListener("submit", openRoom);
   $("order").addEventListener("submit", order);
   $("order-hint").textContent = `${facts.weights} draws it from your words and keys, as fast as this server's machine allows.`;
   showRooms();
   setInterval(showRooms, POLL_MS);
+}
+
+export function warnOfSeats({ weights, learned_players: learned }, seats) {
+  if (!learned || seats <= learned) return "";
+  if (learned === 1) return `${weights} draws each view by itself: the ${seats} of you will not see each other in it.`;
+  return `${weights} learned from ${learned} players at a time: with ${seats}, others may be drawn wrongly or not at all.`;
 }
 
 export function fill(select, options) {
