@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
@@ -132,6 +133,7 @@ def instruction_frame(cfg: DictConfig, num_frames: int) -> int:
     return at
 
 
+@functools.cache
 def recorded_session(continue_video: str, num_players: int) -> Trace | None:
     """The session whose first seats these videos are, in order; None for others."""
     paths = [Path(path) for path in continue_video.split("|")]
@@ -202,6 +204,7 @@ def with_truth(cfg: DictConfig, request: SampleRequest, networks: Networks) -> S
     import torch
 
     from gamegen_x.data.state import drawing_of
+    from gamegen_x.models.latent_rows import latent_rows
 
     drawing = drawing_of(networks.config, networks.vae.spatial_factor)
     if drawing is None or cfg.get("dynamics") is None:
@@ -213,7 +216,8 @@ def with_truth(cfg: DictConfig, request: SampleRequest, networks: Networks) -> S
     facts = true_facts(cfg, networks.action_space, held)
     if facts is None:
         return request
-    state, near = drawing(facts)
+    rows = latent_rows(num_frames, networks.vae.temporal_factor, networks.vae.chunk_frames)
+    state, near = drawing({name: values[rows] for name, values in facts.items()})
     return replace(request, state=state[None].to(torch.float32), near=None if near is None else near[None])
 
 

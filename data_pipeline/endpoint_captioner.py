@@ -19,6 +19,10 @@ from data_pipeline.stages.caption_clips import Captioner, CaptionError
 from data_pipeline.stages.filter_motion import narrowed
 from gamegen_x.schema.caption import Caption
 
+# An endpoint refuses one clip, not all of them, by these statuses or, with status 400, these codes in its answer.
+CLIP_STATUSES = (413, 422)
+CLIP_CODES = ("content_filter", "content_policy_violation", "context_length_exceeded")
+
 GRID_ROWS, GRID_COLUMNS = 2, 4
 
 
@@ -62,7 +66,7 @@ class EndpointCaptioner(Captioner):
             answer = self._post(request)
             try:
                 return _caption_in(answer)
-            except (ValueError, KeyError, TypeError, IndexError) as problem:
+            except (ValueError, KeyError, TypeError, IndexError, AttributeError) as problem:
                 mistake = f"{type(problem).__name__}: {problem}"
         raise CaptionError("unreadable caption", f"{self.max_attempts} answers, the last one: {mistake[:200]}")
 
@@ -71,7 +75,10 @@ class EndpointCaptioner(Captioner):
         return f"data:image/jpeg;base64,{base64.b64encode(picture.tobytes()).decode()}"
 
     def _post(self, request: dict[str, Any]) -> Any:
-        """The answer's JSON. Raises ValueError when the endpoint refuses, or does not answer in time."""
+        """The answer's JSON.
+
+        Raises CaptionError when the endpoint refuses this clip, ValueError when it refuses all or does not answer.
+        """
         url = f"{self.base_url.rstrip('/')}/chat/completions"
         key = os.environ.get(self.api_key_variable, "") if self.api_key_variable else ""
         headers = {"Authorization": f"Bearer {key}"} if key else {}
@@ -88,6 +95,10 @@ class EndpointCaptioner(Captioner):
                 problem = f"status {response.status_code}"
                 wait = min(max(wait, _seconds(response.headers.get("retry-after", ""))), self.max_backoff_s)
                 continue
+            if response.is_error and (
+                response.status_code in CLIP_STATUSES or any(code in response.text for code in CLIP_CODES)
+            ):
+                raise CaptionError("refused caption", f"status {response.status_code}: {response.text[:200]}")
             if response.is_error:
                 raise ValueError(
                     f"the caption endpoint {url} refuses (status {response.status_code}): {response.text[:200]}; "

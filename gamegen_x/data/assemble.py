@@ -21,7 +21,8 @@ from gamegen_x.data.played import PlayedCache
 from gamegen_x.data.records import DamagedRecord, RecordSource
 from gamegen_x.data.state import DrawnState, StateReader
 from gamegen_x.data.video_prompts import PromptStyle, draw_prompt
-from gamegen_x.data.windows import SpokenInstruction, WindowRules, instruction_in_force, latent_rows, place_window
+from gamegen_x.data.windows import SpokenInstruction, WindowRules, instruction_in_force, place_window
+from gamegen_x.models.latent_rows import latent_rows
 from gamegen_x.schema.action_space import ActionSpace
 
 MAX_REPLACEMENTS = 100  # after so many unreadable records in a row something else is wrong

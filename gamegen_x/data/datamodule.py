@@ -119,16 +119,6 @@ class VideoDataModule(L.LightningDataModule):
         """What was skipped in a split: record -> reason. Records that are decoded on the fly: see `Loader.damage`."""
         return self._splits[split].damage
 
-    def texts(self) -> list[str]:
-        """Every caption and instruction of all splits, once each: what a cache of text embeddings needs."""
-        said = {
-            text
-            for split in self._splits.values()
-            for header in split.source.headers
-            for text in (header.caption, *(instruction.text for instruction in header.instructions))
-        }
-        return sorted(said)
-
     @cached_property
     def _vae(self) -> DescribedVAE | None:
         is_needed = self.content == "latents" and self.weights is not None

@@ -173,4 +173,4 @@ def choose_device(device: str) -> str:
     """A device as torch names it; "auto" takes a GPU if there is one."""
     if device != "auto":
         return device
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return str(torch.accelerator.current_accelerator(check_available=True) or "cpu")

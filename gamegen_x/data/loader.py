@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import cv2
@@ -11,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from gamegen_x.data.batch import Batch
-from gamegen_x.data.buckets import BatchPlan, PlannedBatch
+from gamegen_x.data.buckets import BatchPlan, BucketPlan, PlannedBatch
 from gamegen_x.data.shards import check_damage
 
 
@@ -150,13 +151,19 @@ def _series(plan: BatchPlan, consumed: Mapping[str, int]) -> Iterator[PlannedBat
 
 
 def _once(plan: BatchPlan) -> Iterator[PlannedBatch]:
-    for bucket in plan.buckets:
-        size, samples = bucket.bucket.batch_size, bucket.samples
-        if plan.world_size > 1 and len(samples) >= size * plan.world_size:
-            samples = samples[: len(samples) - len(samples) % (size * plan.world_size)]
-        for start in range(0, len(samples), size * plan.world_size):
-            begin = start + plan.rank * size if len(samples) >= size * plan.world_size else start
-            yield PlannedBatch(bucket.name, tuple((0, sample) for sample in samples[begin : begin + size]))
+    """Every sample once; buckets take turns, so that the first batches are of all of them."""
+    series = [_once_of(plan, bucket) for bucket in plan.buckets]
+    for turn in zip_longest(*series):
+        yield from (planned for planned in turn if planned is not None)
+
+
+def _once_of(plan: BatchPlan, bucket: BucketPlan) -> Iterator[PlannedBatch]:
+    size, samples = bucket.bucket.batch_size, bucket.samples
+    if plan.world_size > 1 and len(samples) >= size * plan.world_size:
+        samples = samples[: len(samples) - len(samples) % (size * plan.world_size)]
+    for start in range(0, len(samples), size * plan.world_size):
+        begin = start + plan.rank * size if len(samples) >= size * plan.world_size else start
+        yield PlannedBatch(bucket.name, tuple((0, sample) for sample in samples[begin : begin + size]))
 
 
 def _as_it_is(assembled: Any) -> Any:

@@ -255,7 +255,7 @@ def check_damage(name: str, damage: Mapping[str, str], num_good: int, max_damage
         counted = "; ".join(f"{count} x {reason} (e.g. {examples[reason]})" for reason, count in reasons.most_common())
         raise ValueError(
             f"{len(damage)} of {total} samples in {name} are damaged, allowed is a share of {max_damaged_share}: "
-            f"{counted}. See `python -m data_pipeline validate {name}`, or raise data.max_damaged_share"
+            f"{counted}. See `python -m data_pipeline validate {name}`, or raise data.dataset.max_damaged_share"
         )
 
 

@@ -36,20 +36,6 @@ class SpokenInstruction:
     start: int  # rows after the window's first; negative if it was given before
 
 
-def latent_rows(num_frames: int, temporal_factor: int, chunk_frames: int | None) -> Int[np.ndarray, " row"]:
-    """The video frame of every row of a record of latents, `temporal_factor` rows a latent frame.
-
-    As the VAE codes it: chunk by chunk, each led by copies of its first frame up to a whole number of latent frames.
-    """
-    size = chunk_frames or num_frames
-    rows: list[Int[np.ndarray, " row"]] = []
-    for start in range(0, num_frames, size):
-        length = min(size, num_frames - start)
-        lead = math.ceil(length / temporal_factor) * temporal_factor - length
-        rows.append(np.concatenate([np.full(lead, start), np.arange(start, start + length)]))
-    return np.concatenate(rows)
-
-
 def place_window(
     rows: Int[np.ndarray, " row"], instructions: Sequence[Instruction], rules: WindowRules, draws: Draws
 ) -> int:

@@ -7,10 +7,11 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange, repeat
+from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from gamegen_x.models.latent_rows import latent_rows
 from gamegen_x.models.layers.attention import CrossAttention
 from gamegen_x.models.layers.checkpointing import run_block
 from gamegen_x.models.layers.expectation import Expectation
@@ -330,9 +331,8 @@ class InstructNet(nn.Module):
 
 
 def actions_per_latent(
-    actions: Float[Tensor, "b t_video k"], num_latent_frames: int, frames_per_latent: int
+    actions: Float[Tensor, "b t_video k"], frames_per_latent: int, chunk_frames: int | None
 ) -> Float[Tensor, "b t f k"]:
-    """The keys of the video frames inside each latent frame; a first latent of fewer frames repeats its first keys."""
-    missing = num_latent_frames * frames_per_latent - actions.shape[1]
-    led = torch.cat([repeat(actions[:, :1], "b 1 k -> b m k", m=missing), actions], dim=1)
-    return rearrange(led, "b (t f) k -> b t f k", f=frames_per_latent)
+    """The keys of the video frames inside each latent frame, as the autoencoder codes them: see `latent_rows`."""
+    rows = torch.from_numpy(latent_rows(actions.shape[1], frames_per_latent, chunk_frames))
+    return rearrange(actions[:, rows.to(actions.device)], "b (t f) k -> b t f k", f=frames_per_latent)

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from gamegen_x.schema.files import atomic_file
-from gamegen_x.schema.weights_folder import CONFIG, FORMAT, read_config
+from gamegen_x.schema.weights_folder import CONFIG, FORMAT, is_of_others, read_config
 
 OURS = "gamegen_x.models."  # a config that comes with weights is foreign input: it may build nothing else
 
@@ -34,6 +34,8 @@ def save_networks(
     if undescribed:
         raise ValueError(f"config['networks'] does not describe {undescribed}")
     for name, network in networks.items():
+        if is_of_others(config["networks"][name]):
+            continue
         tensors = {key: _stored(value, dtype) for key, value in network.state_dict().items()}
         with atomic_file(folder / f"{name}.safetensors") as path:
             save_file(tensors, path)
@@ -48,7 +50,8 @@ def load_network(folder: str | Path, name: str) -> nn.Module:
         known = sorted(read_config(folder)["networks"])
         raise ValueError(f"{folder} has no network {name!r}, only {known}; was that stage trained?")
     network = build_network(description)
-    fill(network, Path(folder) / f"{name}.safetensors")
+    if not is_of_others(description):
+        fill(network, Path(folder) / f"{name}.safetensors")
     return network.eval()
 
 

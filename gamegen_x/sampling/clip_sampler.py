@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 import torch
 from einops import rearrange
@@ -14,6 +15,7 @@ from gamegen_x.diffusion.guidance import guided
 from gamegen_x.diffusion.solvers import SOLVERS, ScalarVelocity, solver_times
 from gamegen_x.models.gamegen import Conditions
 from gamegen_x.models.instructnet import actions_per_latent
+from gamegen_x.models.latent_rows import ends_a_latent, latent_of
 from gamegen_x.models.layers.kv_cache import PastFrames
 from gamegen_x.sampling.networks import Networks
 from gamegen_x.sampling.settings import SamplerSettings
@@ -86,9 +88,9 @@ class ClipSampler:
         ).to(networks.device)
         spoken: tuple[Instruction | None, ...] = (None,) * num_clips
         while (done := latents.shape[2]) < num_latents:
-            stop = min(done + self.settings.block, num_latents)
+            stop = min(done + self.block_after(done), num_latents)
             start = max(0, stop - self.settings.window)
-            now = self._spoken_before(request, stop * vae.temporal_factor)
+            now = self._spoken_before(request, stop)
             if now != spoken:
                 spoken, conditions = now, self._instructed(conditions, now)
             fresh = self._block(
@@ -106,6 +108,15 @@ class ClipSampler:
         if request.context is not None:
             video[:, :, : request.context.shape[2]] = request.context.to(video)
         return video
+
+    def block_after(self, done: int) -> int:
+        """How many latent frames come next: a clip that goes on sees at least half a window of what was."""
+        window = self.settings.window
+        return min(self.settings.block, window - min(done, window // 2))
+
+    def _latent_of(self, frame: int) -> int:
+        vae = self.networks.vae
+        return latent_of(frame, vae.temporal_factor, vae.chunk_frames)
 
     def _block(
         self,
@@ -129,10 +140,10 @@ class ClipSampler:
         self, spoken: Sequence[Instruction | None], start: int, stop: int
     ) -> float | Float[Tensor, "b 1 t 1 1 1"]:
         """How strongly each clip's instruction leads latent frames start to stop; 1 where nobody is led."""
-        factor, length = self.networks.vae.temporal_factor, self.settings.instruction_latents
+        length = self.settings.instruction_latents
         is_led = torch.tensor(
             [
-                [one is not None and 0 <= frame - one.frame // factor < length for frame in range(start, stop)]
+                [one is not None and 0 <= latent - self._latent_of(one.frame) < length for latent in range(start, stop)]
                 for one in spoken
             ]
         )
@@ -192,7 +203,7 @@ class ClipSampler:
             flat = rearrange(request.actions.float(), "b p t k -> (b p) t k")
             missing = -flat.shape[1] % networks.vae.unit_frames
             flat = torch.nn.functional.pad(flat, (0, 0, 0, missing))
-            actions = actions_per_latent(flat, num_latents, frames_per_latent)
+            actions = actions_per_latent(flat, frames_per_latent, networks.vae.chunk_frames)
             actions = rearrange(actions, "(b p) ... -> b p ...", p=num_players)
         prompt = None
         if request.video_prompt is not None:
@@ -205,7 +216,9 @@ class ClipSampler:
             text=text.float(),  # a pretrained encoder may speak bfloat16
             text_mask=text_mask,
             fps=torch.full((num_clips,), networks.fps, device=device),
-            num_frames=torch.full((num_clips,), float(self.settings.window * frames_per_latent), device=device),
+            num_frames=torch.full(
+                (num_clips,), float(self._told_latents(num_latents) * frames_per_latent), device=device
+            ),
             actions=actions.to(device),
             has_actions=torch.full((num_clips, num_players), request.actions is not None, device=device),
             instruction=silence.float(),
@@ -218,12 +231,16 @@ class ClipSampler:
             state=None if request.state is None else request.state.to(device, torch.float32),
         )
 
-    def _spoken_before(self, request: SampleRequest, frame: int) -> tuple[Instruction | None, ...]:
-        """The latest instruction of each clip that begins before a frame."""
+    def _told_latents(self, num_latents: int) -> int:
+        """How long a clip is said to be. A causal model is told its window, since it does not know when a clip ends."""
+        window = self.settings.window
+        return window if self.networks.model.msdit.causal else min(window, num_latents)
+
+    def _spoken_before(self, request: SampleRequest, latent: int) -> tuple[Instruction | None, ...]:
+        """The latest instruction of each clip that begins before a latent frame."""
         spoken = request.instructions or [()] * len(request.prompts)
-        return tuple(
-            max((one for one in each if one.frame < frame), key=lambda one: one.frame, default=None) for each in spoken
-        )
+        begun = ([one for one in each if self._latent_of(one.frame) < latent] for each in spoken)
+        return tuple(max(each, key=lambda one: one.frame, default=None) for each in begun)
 
     def _instructed(self, conditions: Conditions, spoken: Sequence[Instruction | None]) -> Conditions:
         """Conditions under these instructions, each in force from its own latent frame to the end."""
@@ -231,7 +248,7 @@ class ClipSampler:
         is_instructed = torch.zeros_like(conditions.is_instructed)
         for i, one in enumerate(spoken):
             if one is not None:
-                is_instructed[i, one.frame // self.networks.vae.temporal_factor :] = True
+                is_instructed[i, self._latent_of(one.frame) :] = True
         return replace(conditions, instruction=tokens.float(), instruction_mask=mask, is_instructed=is_instructed)
 
     def _check(self, request: SampleRequest) -> None:
@@ -255,12 +272,14 @@ class ClipSampler:
                     f"these weights make {networks.height}x{networks.width} video"
                 )
         if request.context is not None:
-            num_context = request.context.shape[2]
-            unit = networks.vae.unit_frames
-            if num_context >= request.num_frames or num_context % unit:
+            num_context, vae = request.context.shape[2], networks.vae
+            is_whole = ends_a_latent(num_context, vae.temporal_factor, vae.chunk_frames)
+            if num_context >= request.num_frames or not is_whole:
+                ends = (n for n in range(1, 10**6) if ends_a_latent(n, vae.temporal_factor, vae.chunk_frames))
+                first = ", ".join(str(n) for n in islice(ends, 6))
                 raise ValueError(
-                    f"context is a multiple of {unit} frames and shorter than num_frames = {request.num_frames}, "
-                    f"got {num_context} frames"
+                    f"context ends with a latent frame, so it has {first}, ... frames, and is shorter than "
+                    f"num_frames = {request.num_frames}, got {num_context} frames"
                 )
         self._check_players(request)
         if request.instructions and len(request.instructions) != num_clips:

@@ -23,8 +23,8 @@ from gamegen_x.sampling.settings import SamplerSettings
 from gamegen_x.sampling.stream import Standing, Stream, Words
 from gamegen_x.sampling.stream_batch import Layout, StreamBatch, conditions_of, passes
 from gamegen_x.sampling.truth import Told, Truth
+from gamegen_x.schema.trace import MAX_PLAYERS
 
-MAX_SLOTS = 8
 STREAMED_KINDS = ("causal", "distilled")
 
 
@@ -66,9 +66,9 @@ class StreamSampler:
                 "a stream makes block = 1 latent frame a step in a window of 2 or more, "
                 f"got {settings.block} and {settings.window}"
             )
-        if not 1 <= num_slots <= MAX_SLOTS or undo_ticks < 0:
+        if not 1 <= num_slots <= MAX_PLAYERS or undo_ticks < 0:
             raise ValueError(
-                f"need 1 <= num_slots <= {MAX_SLOTS} and undo_ticks >= 0, got {num_slots} and {undo_ticks}"
+                f"need 1 <= num_slots <= {MAX_PLAYERS} and undo_ticks >= 0, got {num_slots} and {undo_ticks}"
             )
         if pass_players < 0:
             raise ValueError(f"pass_players is at least 0, got {pass_players}")
@@ -397,7 +397,7 @@ class StreamSampler:
         if actions is None:
             keys = torch.zeros(num_players, num_latents, num_inside, num_keys)
         else:
-            keys = actions_per_latent(actions.float(), num_latents, num_inside)
+            keys = actions_per_latent(actions.float(), num_inside, chunk_frames=None)
         for t in range(num_latents):
             batch = StreamBatch([stream], self.layout)
             conditions = batch.conditions(

@@ -18,9 +18,9 @@ from gamegen_x.schema.files import atomic_file
 
 
 def to_pixels(video: Float[Tensor, "*any 3 h w"]) -> UInt8[Tensor, "*any h w 3"]:
-    """[-1, 1], channels first -> 0..255, channels last."""
+    """[-1, 1], channels first -> 0..255, channels last, on the CPU: where files and pictures are made."""
     pixels = ((video.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-    return pixels.movedim(-3, -1).contiguous()
+    return pixels.movedim(-3, -1).contiguous().cpu()
 
 
 def from_pixels(pixels: UInt8[Tensor, "*any h w 3"]) -> Float[Tensor, "*any 3 h w"]:

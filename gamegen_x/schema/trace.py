@@ -15,6 +15,7 @@ from gamegen_x.schema.action_space import ActionSpace
 from gamegen_x.schema.files import atomic_file
 
 SCHEMA_VERSION = 1
+MAX_PLAYERS = 8  # of one world: its slots, and the seats of a room
 
 
 @dataclass(frozen=True)

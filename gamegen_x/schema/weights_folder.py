@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +57,16 @@ def more_players(config: Mapping[str, Any], num_players: int) -> str | None:
     )
 
 
-def check_files(folder: str | Path, networks: Iterable[str]) -> None:
+def is_of_others(description: Mapping[str, Any]) -> bool:
+    """Whether a network is read from the files of others, by `path`. It never changes, and is in no weights folder."""
+    return "path" in description
+
+
+def check_files(folder: str | Path, networks: Mapping[str, Mapping[str, Any]]) -> None:
     """Each network's safetensors file is as long as its header promises. Raises FileNotFoundError or ValueError."""
-    for name in networks:
-        _check_file(Path(folder) / f"{name}.safetensors")
+    for name, description in networks.items():
+        if not is_of_others(description):
+            _check_file(Path(folder) / f"{name}.safetensors")
 
 
 def _check_file(path: Path) -> None:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gamegen_x.games.snowglobe_conditions import INSTRUCTIONS
 from gamegen_x.games.snowglobe_look import PLAYER_COLOURS
+from gamegen_x.schema.trace import MAX_PLAYERS
 from gamegen_x.serve import figures
 from gamegen_x.serve.errors import ErrorCode
 from gamegen_x.serve.frame_codec import encode_picture
@@ -48,7 +49,7 @@ class RoomRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
     name: Annotated[str, Field(max_length=64)] = ""
     world: Annotated[str, Field(max_length=16)] | None = None
-    num_players: Annotated[int, Field(ge=1, le=8)] | None = None
+    num_players: Annotated[int, Field(ge=1, le=MAX_PLAYERS)] | None = None
     camera: Annotated[str, Field(max_length=32)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     prompt: Annotated[str, Field(max_length=MAX_PROMPT)] = ""
@@ -62,7 +63,7 @@ class GenerateRequest(BaseModel):
     keys: Annotated[str, Field(max_length=MAX_PROMPT)] = "_*1"
     num_frames: Annotated[int, Field(ge=1)] = 102
     instruction: Annotated[str, Field(max_length=MAX_TEXT)] = ""
-    instruction_frame: Annotated[int, Field(ge=0)] = 48
+    instruction_frame: Annotated[int, Field(ge=0)] | None = None  # null: the middle of the clip
     num_players: Annotated[int, Field(ge=1, le=2)] = 1
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
@@ -257,7 +258,7 @@ def _add_figures(app: FastAPI, host: Host) -> None:
             "cameras": list(cfg.cameras),
             "tiers": [tier.name for tier in host.tiers],
             "first_room": str(cfg.first_room.name),
-            "max_players": 8,
+            "max_players": MAX_PLAYERS,
             "anticipate": {camera: {k: list(v) for k, v in keys.items()} for camera, keys in cfg.anticipate.items()},
             "sentences": sorted(INSTRUCTIONS),
             "player_colours": [f"rgb({red:.0f} {green:.0f} {blue:.0f})" for red, green, blue in PLAYER_COLOURS],

@@ -19,6 +19,7 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from gamegen_x.config import build, entry_point
 from gamegen_x.schema.files import atomic_file
+from gamegen_x.schema.trace import MAX_PLAYERS
 from gamegen_x.serve.client import Client
 from gamegen_x.serve.metrics import quantile
 from gamegen_x.serve.protocol import PROTOCOL, EventMessage, Frame, Input, decode_client
@@ -27,7 +28,6 @@ from gamegen_x.serve.rehearsal import Harness
 STEPS_PER_TICK = 2  # how often a bot looks at its clock
 BACK_AFTER_S = 0.5
 DEFAULT_FPS = 24.0  # before a Welcome
-MAX_SEATS = 8
 NO_CODE = 1006  # of a line that ended without a word
 
 
@@ -186,8 +186,8 @@ def lost_events(bots: Sequence[Bot], rooms: Sequence[Mapping[str, Any]]) -> int:
 def room_sizes(num: int, seats: Sequence[int]) -> list[int]:
     """The seats of each room that `num` bots need; the sizes are gone through again and again."""
     wanted = list(seats)
-    if num < 1 or not wanted or not all(1 <= size <= MAX_SEATS for size in wanted):
-        raise ValueError(f"num is at least 1, and the seats of a room 1 to {MAX_SEATS}; got {num} and {wanted}")
+    if num < 1 or not wanted or not all(1 <= size <= MAX_PLAYERS for size in wanted):
+        raise ValueError(f"num is at least 1, and the seats of a room 1 to {MAX_PLAYERS}; got {num} and {wanted}")
     sizes: list[int] = []
     for size in itertools.cycle(wanted):
         if sum(sizes) >= num:

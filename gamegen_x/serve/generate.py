@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import multiprocessing
 import secrets
 from collections import OrderedDict
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gamegen_x.schema.action_space import ActionSpace
+from gamegen_x.schema.weights_folder import read_config
 from gamegen_x.serve.children import end_child, end_with_parent
 
 WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
@@ -45,7 +45,7 @@ class ClipOrder:
     keys: str  # as in sample.py
     num_frames: int
     instruction: str
-    instruction_frame: int
+    instruction_frame: int | None  # None: the middle of the clip
     num_players: int
     seed: int
 
@@ -71,11 +71,19 @@ class Generator:
         self._news = asyncio.Event()
 
     def submit(self, order: ClipOrder) -> Job:
-        """Raises ValueError on keys that the weights do not know, QueueFullError where too many wait."""
+        """Raises ValueError on keys that the weights do not know or an instruction that nobody would hear,
+        FileNotFoundError where there are no weights, QueueFullError where too many wait."""
         space = ActionSpace.from_dict(read_config(self.rules.weights)["action_space"])
         space.parse(order.keys)
         if order.num_frames > self.rules.max_frames:
             raise ValueError(f"num_frames is at most {self.rules.max_frames}, got {order.num_frames}")
+        at = order.num_frames // 2 if order.instruction_frame is None else order.instruction_frame
+        order = replace(order, instruction_frame=at)
+        if order.instruction and at >= order.num_frames:
+            raise ValueError(
+                f"instruction_frame={at} is beyond the clip of {order.num_frames} frames: nobody "
+                "would hear the instruction; give an earlier frame, or null for the middle"
+            )
         if sum(job.stage == WAITING for job in self.jobs.values()) >= self.rules.max_waiting:
             raise QueueFullError(f"{self.rules.max_waiting} clips are waiting; try again in a minute")
         job = Job(secrets.token_urlsafe(9), order)
@@ -163,7 +171,7 @@ def _make_clip(pipe: Pipe, order: ClipOrder, path: Path, weights: str, device: s
             seed=order.seed,
             num_players=order.num_players,
             actions=rows.expand(1, order.num_players, -1, -1),
-            instructions=[[Instruction(order.instruction, order.instruction_frame)]] if order.instruction else [],
+            instructions=[[Instruction(order.instruction, order.instruction_frame or 0)]] if order.instruction else [],
         )
         sampler = ClipSampler(networks, networks.sampler)
         video = sampler.sample(request, lambda done, total: pipe.send({"percent": round(95 * done / total, 1)}))
@@ -174,12 +182,3 @@ def _make_clip(pipe: Pipe, order: ClipOrder, path: Path, weights: str, device: s
         pipe.send({"stage": DONE, "percent": 100.0, "path": path})
     except (ValueError, FileNotFoundError) as mistake:
         pipe.send({"stage": FAILED, "said": str(mistake)[:400]})
-
-
-def read_config(weights: str) -> dict[str, Any]:
-    """A weights folder's config, read without torch. Raises FileNotFoundError."""
-    path = Path(weights) / "config.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"this server has no weights in {weights}; `make demo` trains some")
-    found: dict[str, Any] = json.loads(path.read_text())
-    return found

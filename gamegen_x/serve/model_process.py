@@ -28,10 +28,10 @@ import numpy.typing as npt
 from gamegen_x.games.door import Frame as Picture
 from gamegen_x.games.snowglobe_conditions import FACTS, INSTRUCTIONS
 from gamegen_x.schema.action_space import ActionSpace
+from gamegen_x.schema.trace import MAX_PLAYERS
+from gamegen_x.schema.weights_folder import read_config
 from gamegen_x.serve.children import end_child
-from gamegen_x.serve.generate import read_config
 from gamegen_x.serve.model_worker import (
-    MAX_SEATS,
     CloseRequest,
     Drawn,
     DrawRequest,
@@ -152,7 +152,7 @@ class ModelProcess:
             if not await answer:
                 return None
             shape = self.shape
-            size = MAX_SEATS, shape.frames, shape.height, shape.width, 3
+            size = MAX_PLAYERS, shape.frames, shape.height, shape.width, 3
             return np.ndarray(size, np.uint8, self._memory.buf, request["region"] * shape.room_bytes).copy()
         finally:
             self._waiting.pop(number, None)
@@ -350,6 +350,6 @@ def prompt_of(state: WorldState, num_players: int) -> str:
 
 def _padded(keys: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Keys `[t p k]` as the model takes them: `[seats f k]`."""
-    padded = np.zeros((MAX_SEATS, len(keys), keys.shape[2]), np.uint8)
+    padded = np.zeros((MAX_PLAYERS, len(keys), keys.shape[2]), np.uint8)
     padded[: keys.shape[1]] = keys.swapaxes(0, 1)
     return padded

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from gamegen_x.schema.trace import MAX_PLAYERS
 from gamegen_x.serve.children import end_with_parent
 from gamegen_x.world.facts import Facts
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from gamegen_x.sampling.stream_sampler import StreamSampler
     from gamegen_x.sampling.truth import Told
 
-MAX_SEATS = 8
 GATHER_S = 0.002  # how long the first request of a batch waits for others
 Pixels = npt.NDArray[np.uint8]
 
@@ -43,7 +43,7 @@ class Shape:
 
     @property
     def room_bytes(self) -> int:
-        return MAX_SEATS * self.frames * self.height * self.width * 3
+        return MAX_PLAYERS * self.frames * self.height * self.width * 3
 
 
 @dataclass(frozen=True)
@@ -231,7 +231,7 @@ def _load(settings: WorkerSettings) -> tuple[StreamSampler, Any, Any]:
     sampler = StreamSampler(
         networks,
         sampling,
-        num_slots=MAX_SEATS,
+        num_slots=MAX_PLAYERS,
         undo_ticks=settings.undo_ticks,
         precision=settings.precision,
         uses_small_decoder=settings.uses_small_decoder,
@@ -251,7 +251,7 @@ def _warm_up(sampler: StreamSampler, shape: Shape) -> None:
     import torch
 
     stream = sampler.start("", 0, 1)
-    sampler.step([stream], [torch.zeros(MAX_SEATS, shape.frames, len(shape.keys))])
+    sampler.step([stream], [torch.zeros(MAX_PLAYERS, shape.frames, len(shape.keys))])
 
 
 def _requests(pipe: Pipe, worker: Worker) -> list[DrawRequest]:

@@ -20,8 +20,8 @@ from omegaconf import DictConfig
 
 from gamegen_x.config import CONFIGS, chosen, entry_point, to_dict
 from gamegen_x.schema.files import atomic_file
+from gamegen_x.schema.trace import MAX_PLAYERS
 from gamegen_x.serve.__main__ import check_packages
-from gamegen_x.serve.bots import MAX_SEATS
 from gamegen_x.serve.fault_link import LinkFaults
 from gamegen_x.serve.replay import replayed, world_of
 from gamegen_x.serve.server_process import POLL_S, end, server_process
@@ -120,9 +120,9 @@ def check_lines(lines: Mapping[str, Mapping[str, Any]]) -> None:
 
 @entry_point("real_lines", {"lines": dict})
 def main(cfg: DictConfig) -> None:
-    if cfg.seconds < 1 or cfg.quiet_s < SHORTEST_QUIET_S or not 1 <= cfg.num_bots <= MAX_SEATS:
+    if cfg.seconds < 1 or cfg.quiet_s < SHORTEST_QUIET_S or not 1 <= cfg.num_bots <= MAX_PLAYERS:
         raise ValueError(
-            f"seconds is at least 1, quiet_s at least {SHORTEST_QUIET_S:g} and num_bots 1 to {MAX_SEATS}, "
+            f"seconds is at least 1, quiet_s at least {SHORTEST_QUIET_S:g} and num_bots 1 to {MAX_PLAYERS}, "
             f"got {cfg.seconds:g}, {cfg.quiet_s:g} and {cfg.num_bots}"
         )
     lines: dict[str, dict[str, Any]] = to_dict(cfg.lines)

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from gamegen_x.config import to_dict
 from gamegen_x.data.checks import check_data
-from gamegen_x.schema.weights_folder import check_files, read_config
+from gamegen_x.schema.weights_folder import check_files, is_of_others, read_config
 
 NETWORKS = ("vae", "text_encoder", "msdit", "instructnet", "small_decoder")
 NEEDED: Mapping[str, Sequence[str]] = {  # from the stages before
@@ -55,7 +55,13 @@ def check_run(cfg: DictConfig) -> None:
             "choose state=none, or data.content=latents"
         )
     optimizer = str(cfg.task.optimizer._target_)
-    if "muon" in optimizer and "zero_strategy" in str(OmegaConf.select(cfg, "trainer.strategy._target_")):
+    is_zero = "zero_strategy" in str(OmegaConf.select(cfg, "trainer.strategy._target_"))
+    if is_zero and cfg.trainer.strategy.stage not in (1, 2):
+        raise ValueError(
+            f"trainer.strategy.stage is 1 or 2, got {cfg.trainer.strategy.stage}: weights are averaged, shown in "
+            "previews and exported whole"
+        )
+    if "muon" in optimizer and is_zero:
         raise ValueError(
             "Muon needs whole matrices, and ZeRO cuts the optimizer's state into flat pieces; "
             "use optimizer=adamw, or a trainer that is not deepspeed_*"
@@ -118,6 +124,8 @@ def check_weights(folder: Path, cfg: DictConfig) -> None:
                 added for added in ADDED if networks[name].get(added) is None or (added == "state_channels" and more)
             }
             theirs = networks[name] | {added: mine.get(added) for added in new}
+            if is_of_others(mine):  # it may stand elsewhere on this machine
+                theirs = theirs | {"path": mine["path"]}
             differing = differences(theirs, mine)
             if differing:
                 shown = "; ".join(differing[:3])
@@ -125,7 +133,7 @@ def check_weights(folder: Path, cfg: DictConfig) -> None:
                     f"{folder} holds a {name} of another preset: {shown} (weights, then this run); "
                     f"choose the same with {name}=<preset>, or other weights"
                 )
-            check_files(folder, [name])
+            check_files(folder, {name: networks[name]})
 
 
 def is_told_more(before: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> bool:
@@ -153,7 +161,7 @@ def differences(theirs: Any, mine: Any, place: str = "") -> list[str]:
 
 
 def is_first_process() -> bool:
-    return int(os.environ.get("LOCAL_RANK", "0")) == 0 and int(os.environ.get("RANK", "0")) == 0
+    return all(int(os.environ.get(name, "0")) == 0 for name in ("LOCAL_RANK", "RANK", "SLURM_PROCID"))
 
 
 def _stage_before(stage: str) -> str:

@@ -31,11 +31,6 @@ class EMA(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         trained = _trained(pl_module)
-        if any(hasattr(parameter, "ds_tensor") for parameter in trained.values()):
-            raise ValueError(
-                "the average of weights needs whole parameters, and ZeRO stage 3 keeps pieces; "
-                "add callbacks.ema=null, or use trainer=deepspeed_zero2"
-            )
         self.average = {
             name: self.average.get(name, parameter).detach().to(parameter.device, torch.float32, copy=True)
             for name, parameter in trained.items()

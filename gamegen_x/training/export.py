@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from gamegen_x.config import build, entry_point, to_dict
 from gamegen_x.schema.action_space import ActionSpace
 from gamegen_x.schema.files import atomic_file
-from gamegen_x.schema.weights_folder import read_config
+from gamegen_x.schema.weights_folder import is_of_others, read_config
 from gamegen_x.training.checks import NETWORKS
 
 if TYPE_CHECKING:
@@ -82,6 +82,8 @@ def write_weights(task: Task, folder: Path, config: Mapping[str, Any], dtype: st
     kept = config["networks"].keys() - networks.keys()
     assert before is not None or not kept
     for name in kept:
+        if is_of_others(config["networks"][name]):
+            continue
         with atomic_file(folder / f"{name}.safetensors") as path:
             shutil.copyfile(Path(str(before)) / f"{name}.safetensors", path)
     save_networks(folder, networks, config, getattr(torch, dtype))

@@ -226,7 +226,7 @@ class FlowTask(Task):
         else:
             tokens, mask = (part.to(self.device) for part in self.text_cache.encode(different, self.text_encoder))
         rows = torch.tensor([different.index(text) for text in texts], device=tokens.device)
-        return tokens[rows], mask[rows]
+        return tokens[rows].float(), mask[rows]  # a pretrained encoder may speak bfloat16
 
     def captions(self, batch: Batch, moment: Moment) -> Tokens:
         """Captions, a share of them dropped, so that sampling can be guided."""
@@ -239,9 +239,11 @@ class FlowTask(Task):
         text, text_mask = self.captions(batch, moment)
         num_clips, num_players = batch.is_player.shape
         frames_per_latent = self.vae.temporal_factor
-        actions = actions_per_latent(
-            rearrange(batch.actions, "b p t k -> (b p) t k"), num_latent_frames, frames_per_latent
-        )
+        actions = rearrange(batch.actions, "b p t k -> (b p) t k")
+        if batch.latents is None:
+            actions = actions_per_latent(actions, frames_per_latent, self.vae.chunk_frames)
+        else:  # the rows of cached latents are in order already
+            actions = rearrange(actions, "bp (t f) k -> bp t f k", f=frames_per_latent)
         nothing = torch.zeros(num_clips, dtype=torch.bool, device=self.device)
         return Conditions(
             text=text,

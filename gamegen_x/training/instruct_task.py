@@ -46,7 +46,7 @@ class InstructTask(FlowTask):
         self.overdue = overdue
         for network in (msdit, self.text_encoder):
             network.requires_grad_(False).eval()
-        for part in _unfrozen(msdit, unfreeze):
+        for part in unfrozen(msdit, unfreeze):
             part.requires_grad_(True)
 
     def weights_loaded(self, names: set[str]) -> None:
@@ -160,7 +160,8 @@ class ControlMix:
         return {kind: has[ways] for kind, has in self.has.items()}
 
 
-def _unfrozen(msdit: MSDiT, unfreeze: str) -> list[nn.Module | nn.Parameter]:
+def unfrozen(msdit: MSDiT, unfreeze: str) -> list[nn.Module | nn.Parameter]:
+    """The parts of a foundation that `unfreeze` names. Raises ValueError where it names none."""
     if unfreeze == "none":
         return []
     if unfreeze == "all":

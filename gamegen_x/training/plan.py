@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from gamegen_x.config import build, to_dict
+from gamegen_x.models.msdit import MSDiT
 from gamegen_x.training.checks import MADE_UP, NETWORKS, is_made_up
+from gamegen_x.training.instruct_task import unfrozen
 
 TRAINED = {
     "vae": ("vae", "critic"),
@@ -61,9 +63,11 @@ def make_plan(cfg: DictConfig) -> dict[str, Any]:
         parts["critic"] = _network(cfg.task.critic)
     counts = {name: None if part is None else _count(part) for name, part in parts.items()}
     trained = [name for name in TRAINED[cfg.stage] if parts.get(name) is not None]
-    if cfg.stage == "instruct" and cfg.task.unfreeze == "all":
-        trained.append("msdit")
     num_trained = sum(_count(parts[name], trained_only=True) for name in trained)
+    if cfg.stage == "instruct" and cfg.task.unfreeze != "none":
+        trained.append("msdit" if cfg.task.unfreeze == "all" else f"msdit ({cfg.task.unfreeze})")
+        thawed = unfrozen(cast(MSDiT, parts["msdit"]), cfg.task.unfreeze)
+        num_trained += sum(weight.numel() for part in thawed for weight in _weights(part))
     num_frozen = sum(count or 0 for count in counts.values()) - num_trained
     devices = cfg.trainer.devices if isinstance(cfg.trainer.devices, int) else 1
     world_size = devices * cfg.trainer.num_nodes
@@ -120,10 +124,14 @@ def _count(network: nn.Module | None, trained_only: bool = False) -> int:
     return sum(p.numel() for p in network.parameters() if p.requires_grad or not trained_only)
 
 
+def _weights(part: nn.Module | nn.Parameter) -> list[nn.Parameter]:
+    return [part] if isinstance(part, nn.Parameter) else list(part.parameters())
+
+
 def _state_bytes(cfg: DictConfig, num_trained: int, num_frozen: int, world_size: int) -> float:
     """Weights, gradients, the optimizer's state and the average, with what ZeRO cuts into pieces."""
     stage = OmegaConf.select(cfg, "trainer.strategy.stage") or 0
-    weights = (num_trained + num_frozen) * BYTES_OF_WEIGHT / (world_size if stage >= 3 else 1)
+    weights = (num_trained + num_frozen) * BYTES_OF_WEIGHT
     gradients = num_trained * BYTES_OF_WEIGHT / (world_size if stage >= 2 else 1)
     optimizer = num_trained * BYTES_OF_OPTIMIZER / (world_size if stage >= 1 else 1)
     average = num_trained * BYTES_OF_AVERAGE if cfg.callbacks.get("ema") is not None else 0

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Float, UInt8
@@ -16,6 +17,7 @@ from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from torch import Tensor
 
 from gamegen_x.data.batch import Batch
+from gamegen_x.models.latent_rows import ends_a_latent, latent_rows
 from gamegen_x.sampling.clip_sampler import ClipSampler, SampleRequest
 from gamegen_x.sampling.networks import Networks
 from gamegen_x.sampling.settings import SamplerSettings
@@ -91,8 +93,11 @@ class Preview(L.Callback):
         else:
             real = batch.video[:num_clips]
         num_players, num_frames, _, height, width = real.shape[1:]
-        unit = task.vae.unit_frames  # context is whole units, and something is left to generate
-        num_context = min(-(-self.num_context_frames // unit), (num_frames - 1) // unit) * unit
+        codes = task.vae.temporal_factor, task.vae.chunk_frames
+        fitting = [n for n in range(num_frames) if ends_a_latent(n, *codes)]  # something is left to generate
+        num_context = min((n for n in fitting if n >= self.num_context_frames), default=fitting[-1])
+        rows = np.arange(num_frames) if batch.latents is None else latent_rows(num_frames, *codes)
+        last_rows = np.searchsorted(rows, np.arange(num_frames), side="right") - 1
         space = ActionSpace("preview", tuple(f"key{i}" for i in range(batch.actions.shape[-1])))
         networks = Networks(
             vae=task.vae,
@@ -114,12 +119,15 @@ class Preview(L.Callback):
             num_frames=num_frames,
             seed=self.seed,
             num_players=num_players,
-            actions=batch.actions[:num_clips, :, :num_frames],
+            actions=batch.actions[:num_clips, :, last_rows],
             context=real[:, :, :num_context] if num_context else None,
             is_player=batch.is_player[:num_clips],
             near=None if batch.near is None else batch.near[:num_clips],
             state=None if batch.state is None or task.model.msdit.embed_state is None else batch.state[:num_clips],
-            instructions=[[Instruction(text, max(0, int(start)))] if text else [] for text, start in said],
+            instructions=[
+                [Instruction(text, int(rows[max(0, start)]))] if text and start < len(rows) else []
+                for text, start in said
+            ],
         )
         made = ClipSampler(networks, self.sampler).sample(request)
         return tuple(rearrange(video.float().cpu(), "b p t ... -> (b p) t ...") for video in (real, made))  # type: ignore[return-value]

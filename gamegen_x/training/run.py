@@ -21,7 +21,7 @@ from gamegen_x.config import build, to_dict
 from gamegen_x.data.datamodule import VideoDataModule
 from gamegen_x.models.weights import fill
 from gamegen_x.schema.files import atomic_file
-from gamegen_x.schema.weights_folder import read_config
+from gamegen_x.schema.weights_folder import is_of_others, read_config
 from gamegen_x.training.checkpoints import Checkpoint, newest
 from gamegen_x.training.checks import CHECKPOINTS, NEW_PARTS, differences, is_first_process
 from gamegen_x.training.ema import EMA
@@ -68,7 +68,8 @@ def fill_task(task: Task, weights: str | None) -> set[str]:
     if weights is None:
         return set()
     networks = task.networks()
-    names = networks.keys() & read_config(weights)["networks"].keys()
+    described = read_config(weights)["networks"]
+    names = {name for name in networks.keys() & described.keys() if not is_of_others(described[name])}
     for name in names:
         fill(networks[name], Path(weights) / f"{name}.safetensors", may_lack=NEW_PARTS)
     return names

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields, replace
 from typing import Any
@@ -18,10 +18,10 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from gamegen_x.data.batch import Batch
+from gamegen_x.sampling.live_networks import PRECISIONS
 from gamegen_x.training.optimizers import NamedParameters
 from gamegen_x.training.randomness import Moment
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _ALIGNMENT = 64  # bytes
 _VALIDATION = 1  # its draws are the same at every validation, and not those of training
 
@@ -45,6 +45,7 @@ class Task(L.LightningModule):
         self.optimizer = optimizer
         self.schedule = schedule
         self.strict_loading = False  # frozen networks are not in checkpoints; on_load_checkpoint checks the rest
+        self._is_zero_step = False
         self._unfinished: list[tuple[Tensor, list[str]]] = []  # losses and record keys since the last update
 
     @abstractmethod
@@ -70,6 +71,9 @@ class Task(L.LightningModule):
         values = {f"train/{name}": value.detach() for name, value in losses.items()}
         self.log_dict(values, batch_size=len(batch), sync_dist=self.trainer.world_size > 1)
         return losses["loss"]
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        return batch.to(device, non_blocking=True)  # Lightning itself would wait
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         return aligned(batch)
@@ -98,7 +102,14 @@ class Task(L.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clips by norm, and stops before the update if the loss or a gradient is not a finite number."""
+        """Clips by norm, and stops before the update if the loss or a gradient is not a finite number.
+
+        ZeRO clips by itself, and leaves out an update that is not finite: its norm is known after the step.
+        """
+        engine = self.trainer.model
+        if hasattr(engine, "get_global_grad_norm"):
+            self._is_zero_step = engine.is_gradient_accumulation_boundary()
+            return
         norms = []
         for module in self.clipped_apart():
             parameters = [parameter for parameter in module.parameters() if parameter.grad is not None]
@@ -106,16 +117,27 @@ class Task(L.LightningModule):
                 norms.append(clip_grad_norm_(parameters, gradient_clip_val))
             else:
                 norms.append(get_total_norm([parameter.grad for parameter in parameters]))  # type: ignore[misc]
-        norm = torch.stack(norms).sum()
+        self._look_at(norms)
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        if self._is_zero_step:
+            self._is_zero_step = False
+            self._look_at([torch.as_tensor(self.trainer.model.get_global_grad_norm(), device=self.device)])
+
+    def _look_at(self, norms: Sequence[Tensor]) -> None:
+        """Logs the first norm. Raises TrainingDiverged, in all processes, where a loss or norm of one is not finite."""
         losses = torch.stack([loss for loss, _ in self._unfinished])
         self.log("train/gradient_norm", norms[0])
-        if not (losses.sum() + norm).isfinite():  # the one moment of a step at which the device is waited for
+        everything = losses.sum() + torch.stack(list(norms)).sum()
+        if self.trainer.world_size > 1:
+            everything = self.trainer.strategy.reduce(everything, reduce_op="sum")
+        if not everything.isfinite():  # the one moment of a step at which the device is waited for
             keys = [key for loss, keys in self._unfinished if not loss.isfinite() for key in keys]
             keys = keys or [key for _, keys in self._unfinished for key in keys]
             raise TrainingDiverged(
-                f"at step {self.global_step + 1} the loss is {losses.mean():.4g} and the gradient's norm {norm:.4g}, "
-                f"expected finite numbers; nothing was updated. The records were {keys}: look at them, or lower the "
-                "learning rate and continue from the last checkpoint with resume=true"
+                f"at step {self.global_step + 1} the loss is {losses.mean():.4g} and the gradient's norm "
+                f"{sum(norms):.4g}, expected finite numbers; nothing was updated. The records were {keys}: look at "
+                "them, or lower the learning rate and continue from the last checkpoint with resume=true"
             )
         self._unfinished.clear()
 

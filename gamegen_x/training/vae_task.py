@@ -133,7 +133,9 @@ class VAETask(Task):
 def views(batch: Batch) -> Float[Tensor, "n t 3 h w"]:
     """The videos of all players who are there, one after another."""
     if batch.video is None:
-        raise ValueError("the autoencoder is trained on pixels, the batch holds cached latents; set data.latents=null")
+        raise ValueError(
+            "the autoencoder is trained on pixels, the batch holds cached latents; set data.content=frames"
+        )
     return there(batch, batch.video)
 
 

@@ -127,7 +127,6 @@ def test_instructions_are_told_relative_to_the_window(tmp_path: Path) -> None:
                 assert begins == (12 - start if is_told else 8)
                 told.add(text)
     assert len(told) == 2
-    assert data.texts() == sorted({"Let it snow.", *(f"Clip number {clip}." for clip in (0, 1, 2, 3, 200, 201))})
 
 
 def test_other_sizes_are_scaled_and_cropped(shards: Path) -> None:

@@ -14,7 +14,7 @@ from gamegen_x.data.batch import Batch
 from gamegen_x.data.datamodule import VideoDataModule
 from gamegen_x.data.decode import Expected, decode_video
 from gamegen_x.data.latent_cache import Encoder, LatentCache
-from gamegen_x.data.windows import latent_rows
+from gamegen_x.models.latent_rows import latent_rows
 from gamegen_x.models.vae import VideoVAE
 from gamegen_x.models.weights import build_network, load_network, save_networks
 from gamegen_x.schema.shard_record import ShardRecord

@@ -206,7 +206,9 @@ def test_what_may_pass_is_tried_again(endpoint, trouble):
     assert len(server.requests) == 3
 
 
-@pytest.mark.parametrize("content", ["no JSON", "[1]", '{"atmosphere": "x"}', json.dumps({"summary": "word " * 30})])
+@pytest.mark.parametrize(
+    "content", [None, "no JSON", "[1]", '{"atmosphere": "x"}', json.dumps({"summary": "word " * 30})]
+)
 def test_an_unreadable_answer_is_asked_again_and_then_rejects_that_clip_only(endpoint, content):
     server = endpoint((200, content), (200, f"```json\n{ANSWER}\n```"), *[(200, content)] * 3)
     stage = CaptionClips(captioner(server.url))
@@ -214,6 +216,18 @@ def test_an_unreadable_answer_is_asked_again_and_then_rejects_that_clip_only(end
     (bad,) = stage.process(make_clip(panning(8)))
     assert good.caption.summary == "A knight rides."
     assert (bad.reason, bad.caption) == ("unreadable caption", None)
+
+
+@pytest.mark.parametrize(
+    "refusal", [(400, '{"error": {"code": "content_filter"}}'), (413, "too large"), (422, "context")], ids=str
+)
+def test_a_refusal_of_one_clip_rejects_that_clip_only(endpoint, refusal):
+    server = endpoint(refusal, (200, ANSWER))
+    stage = CaptionClips(captioner(server.url))
+    (bad,) = stage.process(make_clip(panning(8)))
+    (good,) = stage.process(make_clip(panning(8)))
+    assert (bad.reason, bad.caption) == ("refused caption", None)
+    assert good.caption.summary == "A knight rides."
 
 
 def test_a_refusal_ends_the_run_with_what_to_check(endpoint):

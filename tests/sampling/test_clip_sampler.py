@@ -155,13 +155,57 @@ def test_an_instruction_leads_for_its_first_frames_and_only_clips_that_were_told
     assert torch.equal(plain[1], led[1])
 
 
+CHUNK = 5  # video frames that the autoencoder below codes by themselves: two latents, of 1 and of 4 frames
+
+
+@pytest.fixture(scope="module")
+def in_chunks(folder):
+    networks = Networks.load(folder)
+    networks.vae.chunk_frames = CHUNK
+    return ClipSampler(networks, SAMPLER)
+
+
+@pytest.mark.parametrize("frame", [0, 1, 5, 6, 10])
+def test_keys_and_sentences_reach_the_latents_of_their_frames_where_clips_are_coded_in_chunks(in_chunks, frame):
+    calm, pressed = torch.zeros(1, 1, 15, 2), torch.zeros(1, 1, 15, 2)
+    pressed[:, :, frame] = 1
+    silent = in_chunks.sample(a_request(prompts=["night"], num_frames=15, actions=calm))
+    moved = in_chunks.sample(a_request(prompts=["night"], num_frames=15, actions=pressed))
+    spoken = [[Instruction("snow", frame)]]
+    told = in_chunks.sample(a_request(prompts=["night"], num_frames=15, actions=calm, instructions=spoken))
+    for other in (moved, told):
+        assert torch.equal(silent[:, :, :frame], other[:, :, :frame])
+        assert not torch.equal(silent[:, :, frame], other[:, :, frame])
+
+
+@pytest.mark.parametrize("num_context", [1, 5, 6, 10])
+def test_a_clip_in_chunks_goes_on_from_any_whole_latent_such_as_one_reference_frame(in_chunks, num_context):
+    context = torch.rand(1, 1, num_context, 3, 32, 32) * 2 - 1
+    asked = a_request(prompts=["night"], num_frames=15, actions=None, context=context)
+    assert torch.equal(in_chunks.sample(asked)[:, :, :num_context], context)
+    with pytest.raises(ValueError, match=r"it has 1, 5, 6, 10, 11, 15, ... frames"):
+        in_chunks.sample(replace(asked, context=context.new_zeros(1, 1, 3, 3, 32, 32)))
+
+
+def test_a_clip_longer_than_a_window_that_is_made_at_once_goes_on_from_half_of_it(folder):
+    whole = ClipSampler(Networks.load(folder), replace(SAMPLER, window=30, block=30))
+    assert [whole.block_after(done) for done in (0, 1, 10, 15, 30, 45)] == [30, 29, 20, 15, 15, 15]
+    assert [ClipSampler(Networks.load(folder), SAMPLER).block_after(done) for done in range(4)] == [1] * 4
+    halves = ClipSampler(Networks.load(folder), replace(SAMPLER, window=4, block=4))
+    one, other = (
+        halves.sample(a_request(context=torch.full((2, 1, 16, 3, 32, 32), light), num_frames=24, actions=None))
+        for light in (-1.0, 1.0)
+    )
+    assert not torch.allclose(one[:, :, 16:], other[:, :, 16:])
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"actions": torch.zeros(2, 1, 16, 3)}, r"\(2, 1, 16, 2\), got \(2, 1, 16, 3\)"),
         ({"actions": torch.full((2, 1, 16, 2), float("nan"))}, "NaN"),
         ({"context": torch.zeros(2, 1, 8, 3, 40, 40)}, "these weights make 32x32 video"),
-        ({"context": torch.zeros(2, 1, 6, 3, 32, 32)}, "multiple of 4 frames"),
+        ({"context": torch.zeros(2, 1, 6, 3, 32, 32)}, r"it has 4, 8, 12, 16, 20, 24, ... frames"),
         ({"context": torch.zeros(2, 1, 16, 3, 32, 32)}, "shorter than num_frames"),
         ({"prompts": [], "actions": None}, "at least one prompt"),
         ({"instructions": [[]]}, "one list a clip: 2 lists, got 1"),

@@ -32,6 +32,10 @@ def test_a_foreign_config_is_refused(tmp_path, text, message):
         read_config(tmp_path)
 
 
+def test_networks_of_others_need_no_file(tmp_path):
+    check_files(tmp_path, {"text_encoder": {"path": "google/t5-v1_1-xxl"}})
+
+
 @pytest.mark.parametrize(
     ("learned", "asked", "said"),
     [
@@ -72,9 +76,9 @@ def test_what_is_no_weights_folder_says_what_it_is(tmp_path):
 def test_a_file_that_is_no_whole_safetensors_file_is_refused(tmp_path, content, message):
     (tmp_path / "vae.safetensors").write_bytes(content)
     with pytest.raises(ValueError, match=message):
-        check_files(tmp_path, ["vae"])
+        check_files(tmp_path, {"vae": {}})
 
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no file .*msdit.safetensors"):
-        check_files(tmp_path, ["msdit"])
+        check_files(tmp_path, {"msdit": {}})

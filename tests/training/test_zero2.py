@@ -43,18 +43,18 @@ def zero(folder, plain):
     return folder / "zero"
 
 
-def losses(run):
-    return {
-        int(row["step"]): float(row["train/loss"]) for row in read_metrics(run / "metrics.csv") if row["train/loss"]
-    }
+def series(run, name="train/loss"):
+    return {int(row["step"]): float(row[name]) for row in read_metrics(run / "metrics.csv") if row[name]}
 
 
 def test_zero2_losses_equal_those_of_plain_ddp_with_accumulation_and_clipping(plain, zero):
-    ours, theirs = losses(zero), losses(plain)
+    ours, theirs = series(zero), series(plain)
     assert list(ours) == list(range(1, STEPS + 1))
     worst = max(abs(ours[step] - theirs[step]) for step in ours)
     print(f"largest difference of {STEPS} losses: {worst:.2e}")
     assert worst <= 1e-4
+    ours, theirs = (series(run, "train/gradient_norm") for run in (zero, plain))
+    assert ours == pytest.approx(theirs, rel=1e-3)
 
 
 def test_zero2_gives_each_process_half_of_the_optimizers_state(zero):
