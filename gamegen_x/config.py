@@ -198,8 +198,9 @@ def _written_at(raw: Any, place: str) -> str:
     """The key whose value stands at a place, by interpolations that are nothing else: itself where there are none."""
     found, names, value = "", place.split("."), raw
     while names:
-        found = _join(found, names[0])
-        value = value.get(names.pop(0)) if isinstance(value, dict) else None
+        name = names.pop(0)
+        found = _join(found, name)
+        value = value.get(name) if isinstance(value, dict) else None
         copied = re.fullmatch(r"\$\{([\w.]+)\}", value) if isinstance(value, str) else None
         if copied:
             found, names, value = "", [*copied[1].split("."), *names], raw

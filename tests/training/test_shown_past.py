@@ -56,9 +56,12 @@ def test_a_perfect_velocity_leads_back_to_the_data(batch, tmp_path):
     assert torch.allclose(data_at_end(point.latents, point.velocity, time), latents, atol=1e-5)
 
 
-def test_every_trained_parameter_learns_from_frames_beside_their_past(tmp_path, batch):
-    task = make_task(tmp_path, "past.own_share=0.5")
-    task.losses(batch, MOMENT)["loss"].backward()
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_every_trained_parameter_learns_from_frames_beside_their_past(tmp_path, batch, precision):
+    task = make_task(tmp_path, "past.own_share=0.5", f"precision={precision}")
+    with task.autocast():  # which keeps the weights that it rounded, also those of a pass without gradients
+        loss = task.losses(batch, MOMENT)["loss"]
+    loss.backward()
     silent = [name for name, weight in task.trained_parameters().items() if weight.grad is None]
     assert silent == []
 
