@@ -12,11 +12,11 @@ PIP_ARGS ?=
 VENV := .venv
 RUN := $(VENV)/bin/python
 EXTRAS := dev,games,atari,serve,notebooks,benchmarks
-PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
+PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt $(PIP_ARGS)
 
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: setup demo reproduce play test check benchmarks clean
+.PHONY: setup demo reproduce play test check types tests-alone benchmarks clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -41,8 +41,13 @@ test: $(VENV)/.installed
 check:
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
-	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+	$(MAKE) --no-print-directory --jobs 2 types tests-alone
+
+types:
+	$(VENV)/bin/mypy
+
+tests-alone:
 	OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses 2 --dist worksteal --nbmake --cov --cov-report=term:skip-covered \
 		--cov-fail-under=85 tests notebooks
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import math
 import os
@@ -133,7 +132,6 @@ def instruction_frame(cfg: DictConfig, num_frames: int) -> int:
     return at
 
 
-@functools.cache
 def recorded_session(continue_video: str, num_players: int) -> Trace | None:
     """The session whose first seats these videos are, in order; None for others."""
     paths = [Path(path) for path in continue_video.split("|")]

@@ -42,6 +42,15 @@ def test_weights_that_lack_a_stage_are_refused(tmp_path):
         check_run(cfg)
 
 
+def test_zero_keeps_parameters_whole(tmp_path):
+    with pytest.raises(ValueError, match=r"trainer\.strategy\.stage is 1 or 2, got 3"):
+        check_run(
+            configure(
+                tmp_path, "task=vae", "optimizer=adamw", "trainer=deepspeed_zero2_cpu", "trainer.strategy.stage=3"
+            )
+        )
+
+
 def test_fitting_weights_pass(tmp_path):
     cfg = configure(tmp_path, "task=pretrain")
     cfg.weights = str(weights_folder(tmp_path, cfg))

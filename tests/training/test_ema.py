@@ -74,10 +74,3 @@ def test_a_saved_average_goes_on():
     for ema in (whole, again):
         ema.on_train_batch_end(trainer_at(3), net)
     assert torch.equal(whole.average["weight"], again.average["weight"])
-
-
-def test_pieces_of_zero_stage_three_are_refused():
-    net = Net(1.0)
-    net.weight.ds_tensor = None
-    with pytest.raises(ValueError, match=r"callbacks\.ema=null"):
-        EMA(decay=0.9, warm_up=2.0).on_train_start(trainer_at(0), net)
