@@ -21,6 +21,7 @@ from gamegen_x.schema.caption import Caption
 
 # An endpoint refuses one clip, not all of them, by these statuses or, with status 400, these codes in its answer.
 CLIP_STATUSES = (413, 422)
+BAD_REQUEST = 400
 CLIP_CODES = ("content_filter", "content_policy_violation", "context_length_exceeded")
 
 GRID_ROWS, GRID_COLUMNS = 2, 4
@@ -96,7 +97,8 @@ class EndpointCaptioner(Captioner):
                 wait = min(max(wait, _seconds(response.headers.get("retry-after", ""))), self.max_backoff_s)
                 continue
             if response.is_error and (
-                response.status_code in CLIP_STATUSES or any(code in response.text for code in CLIP_CODES)
+                response.status_code in CLIP_STATUSES
+                or (response.status_code == BAD_REQUEST and any(code in response.text for code in CLIP_CODES))
             ):
                 raise CaptionError("refused caption", f"status {response.status_code}: {response.text[:200]}")
             if response.is_error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import traceback
@@ -79,7 +80,8 @@ def _converse(jobs: Sequence[tuple[Any, ...]], pipes: Sequence[Connection]) -> I
 
 def _hand_out(pipe: Connection, waiting: list[tuple[int, tuple[Any, ...]]]) -> int:
     number, job = waiting.pop()
-    pipe.send(job)
+    with contextlib.suppress(ConnectionError):  # it has died: who listens to it next says so
+        pipe.send(job)
     return number
 
 

@@ -8,6 +8,7 @@ import functools
 import math
 import os
 import re
+import select
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -103,8 +104,10 @@ def _mistakes_in_one_message(config_name: str) -> Iterator[None]:
     try:
         yield
         sys.stdout.flush()
-    except BrokenPipeError:  # who read the output reads no more, as `| head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
+        if not _is_output_unread():
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left of it goes nowhere
         sys.exit(NOBODY_READS)
     except KeyboardInterrupt:
         _end_interrupted()
@@ -439,6 +442,13 @@ def _one_line(said: str) -> str:
 def _end_with(message: str) -> None:
     print(f"error: {message}", file=sys.stderr)
     sys.exit(USER_MISTAKE)
+
+
+def _is_output_unread() -> bool:
+    """Whether who read the output reads no more, as `| head` does."""
+    watch = select.poll()
+    watch.register(sys.stdout, 0)
+    return any(event & select.POLLERR for _, event in watch.poll(0))
 
 
 def _end_interrupted() -> None:

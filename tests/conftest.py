@@ -16,6 +16,7 @@ install_import_hook(
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from coverage import Coverage  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -29,6 +30,13 @@ FIRST = (
     "notebooks/", "test_zero2", "evaluation/test_meetings", "evaluation/test_suite", "training/test_resume",
     "test_two_windows", "test_restore", "test_stream_sampler", "test_model_process", "evaluation/",
 )  # fmt: skip
+# Coverage is not taken where it makes long tests half as long again, of code that others run as well.
+UNCOVERED = (
+    "evaluation/test_meetings", "evaluation/test_suite", "evaluation/test_solver_steps", "test_evaluate_command",
+    "test_stream_sampler", "training/test_resume", "test_zero2", "training/test_play_along", "takes_one_step",
+    "test_paper_buckets", "test_random_holds", "test_every_sky", "serve/test_rehearsal", "test_soak", "gets_a_gradient",
+    "test_whatever_comes", "training/test_joint", "test_benchmarks", "test_two_windows",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items):
@@ -36,3 +44,15 @@ def pytest_collection_modifyitems(items):
         return next((place for place, part in enumerate(FIRST) if part in item.nodeid), len(FIRST))
 
     items.sort(key=place)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    running = Coverage.current() if any(part in item.nodeid for part in UNCOVERED) else None
+    if running is None:
+        return (yield)
+    running.stop()
+    try:
+        return (yield)
+    finally:
+        running.start()

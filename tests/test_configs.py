@@ -15,7 +15,9 @@ from safetensors.torch import load_file
 from transformers import ByT5Tokenizer, T5Config, T5EncoderModel
 
 from gamegen_x.config import CONFIGS, build, check
+from gamegen_x.models.weights import load_network
 from gamegen_x.schema.weights_folder import read_config
+from gamegen_x.training.checks import check_weights
 from gamegen_x.training.metrics_file import read_metrics
 from gamegen_x.training.run import run
 
@@ -156,6 +158,16 @@ def test_every_experiment_passes_the_check_and_stands_on_one_of_the_others(name)
         may_follow = {"pretrain": {"vae"}, "instruct": {"pretrain", "instruct"}, "decoder": {"instruct"}}
         assert earlier.stage in may_follow[cfg.stage]
         assert OmegaConf.to_container(earlier.vae, resolve=True) == OmegaConf.to_container(cfg.vae, resolve=True)
+
+
+def test_paper_text_encoder_is_in_no_weights_folder_and_may_stand_elsewhere(workshop, tmp_path):
+    cfg, weights = workshop.train("paper_pretrain")
+    assert "text_encoder" in read_config(weights)["networks"]
+    assert not (Path(weights) / "text_encoder.safetensors").exists()
+    assert load_network(weights, "text_encoder").max_tokens == cfg.text_encoder.max_tokens
+    cfg = deepcopy(cfg)
+    cfg.text_encoder.path = str(tmp_path)
+    check_weights(Path(weights), cfg)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

@@ -16,7 +16,8 @@ class Batch:
     """`b` clips of `p` views. `video` or `latents` is there: cached latents spare the VAE. Or both, where the latents
     are not what the VAE makes of the video but what a model made when it played the same session along.
 
-    A latent frame stands for `f` video frames (4 for a 4x VAE); `t_video = f * t`. Views of clips with fewer than p
+    A latent frame stands for `f` video frames (4 for a 4x VAE). With cached latents `t_video = f * t` counts rows, of
+    which a VAE that codes in chunks has more than frames (`models/latent_rows.py`). Views of clips with fewer than p
     players are zeros with `is_player` false. `instructions[i]` holds from video frame `instruction_starts[i]` of its
     clip on; a clip without one has an empty string. A video prompt that is absent is all zeros. `others` is drawn at
     the pixels where there is video, else at the latents.
@@ -25,7 +26,7 @@ class Batch:
     keys: list[str]  # record keys, for error messages
     captions: list[str]
     instructions: list[str]
-    instruction_starts: Float[Tensor, " b"]  # video frames, may lie before the clip (negative) or after it
+    instruction_starts: Float[Tensor, " b"]  # frames, or rows of latents; before the clip (negative), or after it
     actions: Float[Tensor, "b p t_video k"]  # 1.0 where a key is held
     is_player: Bool[Tensor, "b p"]
     fps: Float[Tensor, " b"]

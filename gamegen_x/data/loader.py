@@ -151,7 +151,7 @@ def _series(plan: BatchPlan, consumed: Mapping[str, int]) -> Iterator[PlannedBat
 
 
 def _once(plan: BatchPlan) -> Iterator[PlannedBatch]:
-    """Every sample once; buckets take turns, so that the first batches are of all of them."""
+    """This rank's batches of one pass; buckets take turns, so that the first batches are of all of them."""
     series = [_once_of(plan, bucket) for bucket in plan.buckets]
     for turn in zip_longest(*series):
         yield from (planned for planned in turn if planned is not None)

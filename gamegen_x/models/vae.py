@@ -253,7 +253,7 @@ class VideoVAE(nn.Module):
 
     @property
     def unit_frames(self) -> int:
-        """Clips can be cut between, and continued after, multiples of this many video frames."""
+        """Clips can be cut between multiples of this many video frames."""
         return self.chunk_frames or self.temporal_factor
 
     def encode(self, video: Float[Tensor, "b t_video 3 h_video w_video"]) -> Posterior:

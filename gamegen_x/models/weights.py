@@ -1,4 +1,4 @@
-"""Networks on disk: one safetensors file each, and a config.json that says what they are. Never a pickle."""
+"""Networks on disk: a safetensors file each, but for those of others; a config.json says what they are. No pickles."""
 
 from __future__ import annotations
 
@@ -44,7 +44,10 @@ def save_networks(
 
 
 def load_network(folder: str | Path, name: str) -> nn.Module:
-    """Builds one network of a weights folder and fills it, in fp32 and eval mode, on the CPU."""
+    """Builds one network of a weights folder and fills it, in fp32 and eval mode, on the CPU.
+
+    One of others (T5) is as its `path` has it.
+    """
     description = read_config(folder)["networks"].get(name)
     if description is None:
         known = sorted(read_config(folder)["networks"])

@@ -45,9 +45,10 @@ class SampleRequest:
 
 
 class ClipSampler:
-    """Samples latents a block at a time, each block given the `window` of latents before it, and decodes them.
+    """Samples latents a block at a time, within a `window` of latents that holds what came before, and decodes them.
 
-    `block` latent frames are denoised together: 1 for a causal model that plays on, the whole window for the paper's.
+    At most `block` latent frames are denoised together: 1 for a causal model that plays on, the whole window for the
+    paper's, of which later blocks are half.
     The first `instruction_latents` frames of an instruction are led by it as strongly as `instruction_guidance` says.
     """
 

@@ -22,7 +22,7 @@ class SamplerSettings:
     shift: float  # of the solver's times, see `solver_times`
     guidance: float  # by the prompt; 1 is off
     window: int  # latent frames that the model sees at once
-    block: int  # latent frames that are denoised together
+    block: int  # latent frames that are denoised together, at most
     instruction_guidance: float = 1.0  # older weights do not say, and are not led
     instruction_latents: int = 0  # how many latent frames of an instruction it leads
 

@@ -44,7 +44,7 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     return config
 
 
-def more_players(config: Mapping[str, Any], num_players: int) -> str | None:
+def warn_of_players(config: Mapping[str, Any], num_players: int) -> str | None:
     """A warning where more players are asked for than weights have ever seen together; None where all is well."""
     learned = config.get("num_players")
     if learned is None or num_players <= learned:

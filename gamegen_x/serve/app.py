@@ -254,7 +254,7 @@ def _add_figures(app: FastAPI, host: Host) -> None:
         return {
             "worlds": list(host.worlds),
             "weights": Path(cfg.weights).name,
-            "learned_players": None if host.model is None else host.model.shape.num_players,
+            "num_players": None if host.model is None else host.model.shape.num_players,
             "cameras": list(cfg.cameras),
             "tiers": [tier.name for tier in host.tiers],
             "first_room": str(cfg.first_room.name),

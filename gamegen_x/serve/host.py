@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from gamegen_x.config import build, to_dict
 from gamegen_x.games.snowglobe import Snowglobe
-from gamegen_x.schema.weights_folder import more_players
+from gamegen_x.schema.weights_folder import warn_of_players
 from gamegen_x.serve.frame_codec import EncodedBlock, Tier, split_pictures
 from gamegen_x.serve.game_loop import GameLoop, TickClock, TruthViews
 from gamegen_x.serve.generate import Generator
@@ -200,7 +200,7 @@ class Host:
     def _model_room(self, order: RoomOrder, truth: TruthWorld, recorder: Recorder, last_tick: int) -> OpenRoom:
         """A room whose pictures a model makes, a block at a time: keys that come too late for one act in the next."""
         assert self.model is not None
-        many = more_players({"num_players": self.model.shape.num_players}, truth.num_players)
+        many = warn_of_players({"num_players": self.model.shape.num_players}, truth.num_players)
         if many:
             log.warning("room %s: %s", order.name, many)
         views = ModelViews(self.model, truth, secrets.randbits(63), order.prompt)

@@ -81,9 +81,8 @@ def write_weights(task: Task, folder: Path, config: Mapping[str, Any], dtype: st
     networks = task.networks()
     kept = config["networks"].keys() - networks.keys()
     assert before is not None or not kept
+    kept = {name for name in kept if not is_of_others(config["networks"][name])}
     for name in kept:
-        if is_of_others(config["networks"][name]):
-            continue
         with atomic_file(folder / f"{name}.safetensors") as path:
             shutil.copyfile(Path(str(before)) / f"{name}.safetensors", path)
     save_networks(folder, networks, config, getattr(torch, dtype))

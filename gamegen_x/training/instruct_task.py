@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from gamegen_x.data.batch import Batch
 from gamegen_x.models.gamegen import Conditions, GameGenX
 from gamegen_x.models.instructnet import InstructNet
+from gamegen_x.models.latent_rows import latent_of
 from gamegen_x.models.msdit import MSDiT
 from gamegen_x.training.flow_task import CONTEXT_NOISE, CONTEXT_NOISE_LEVEL, CONTROLS, OVERDUE, FlowTask
 from gamegen_x.training.randomness import Moment
@@ -104,7 +105,12 @@ class InstructTask(FlowTask):
         return has_text & self._controls(batch, moment)["text"]
 
     def _first_instructed(self, batch: Batch) -> Float[Tensor, " b"]:
-        return torch.div(batch.instruction_starts, self.vae.temporal_factor, rounding_mode="floor")
+        starts = batch.instruction_starts
+        if batch.latents is None:  # as the rows of cached latents do, frames follow the chunks of the VAE
+            codes = self.vae.temporal_factor, self.vae.chunk_frames
+            rows = [latent_of(int(start), *codes) * codes[0] if start > 0 else start for start in starts.tolist()]
+            starts = torch.tensor(rows, dtype=starts.dtype, device=starts.device)
+        return torch.div(starts, self.vae.temporal_factor, rounding_mode="floor")
 
     def _video_prompt(self, batch: Batch, num_latent_frames: int) -> Float[Tensor, "b p t c h w"]:
         if batch.video_prompt_latents is not None:

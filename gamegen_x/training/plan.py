@@ -65,7 +65,7 @@ def make_plan(cfg: DictConfig) -> dict[str, Any]:
     trained = [name for name in TRAINED[cfg.stage] if parts.get(name) is not None]
     num_trained = sum(_count(parts[name], trained_only=True) for name in trained)
     if cfg.stage == "instruct" and cfg.task.unfreeze != "none":
-        trained.append("msdit" if cfg.task.unfreeze == "all" else f"msdit ({cfg.task.unfreeze})")
+        trained.append("msdit")
         thawed = unfrozen(cast(MSDiT, parts["msdit"]), cfg.task.unfreeze)
         num_trained += sum(weight.numel() for part in thawed for weight in _weights(part))
     num_frozen = sum(count or 0 for count in counts.values()) - num_trained

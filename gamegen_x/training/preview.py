@@ -125,7 +125,7 @@ class Preview(L.Callback):
             near=None if batch.near is None else batch.near[:num_clips],
             state=None if batch.state is None or task.model.msdit.embed_state is None else batch.state[:num_clips],
             instructions=[
-                [Instruction(text, int(rows[max(0, start)]))] if text and start < len(rows) else []
+                [Instruction(text, int(rows[max(0, int(start))]))] if text and start < len(rows) else []
                 for text, start in said
             ],
         )

@@ -73,7 +73,7 @@ class Task(L.LightningModule):
         return losses["loss"]
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        return batch.to(device, non_blocking=True)  # Lightning itself would wait
+        return batch.to(device, non_blocking=device.type == "cuda")  # Lightning itself would wait
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         return aligned(batch)
@@ -119,7 +119,8 @@ class Task(L.LightningModule):
                 norms.append(get_total_norm([parameter.grad for parameter in parameters]))  # type: ignore[misc]
         self._look_at(norms)
 
-    def on_train_batch_end(self, *_: Any) -> None:
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
         if self._is_zero_step:
             self._is_zero_step = False
             self._look_at([torch.as_tensor(self.trainer.model.get_global_grad_norm(), device=self.device)])

@@ -25,7 +25,7 @@ class ZeroStrategy(DeepSpeedStrategy):
         self._precision_plugin = _WholeBatches("32-true")
 
     def init_deepspeed(self) -> None:
-        with warnings.catch_warnings():  # our hook only checks what DeepSpeed clips
+        with warnings.catch_warnings():  # our hook leaves it to DeepSpeed
             warnings.filterwarnings("ignore", message=".*configure_gradient_clipping.*")
             super().init_deepspeed()
 

@@ -177,3 +177,9 @@ def test_evaluation_of_few_samples_gives_them_to_every_rank() -> None:
             "all/0/0",
             "all/0/1",
         ]
+
+
+def test_evaluation_takes_buckets_in_turn() -> None:
+    plans = [BucketPlan(name, Bucket(64, 64, 8, 0.5, 2), range(num)) for name, num in (("tall", 6), ("wide", 2))]
+    batches = EvaluationLoader(BatchPlan(plans, 0, False, 0, 1), Work(name_rows, 0, 2, False), "made up", 0.1)
+    assert [batch.keys[0] for batch in batches] == ["tall/0/0", "wide/0/0", "tall/0/2", "tall/0/4"]

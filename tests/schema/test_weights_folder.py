@@ -3,7 +3,7 @@ import pickle
 
 import pytest
 
-from gamegen_x.schema.weights_folder import check_files, more_players, read_config
+from gamegen_x.schema.weights_folder import check_files, read_config, warn_of_players
 
 CONFIG = {"format": 1, "kind": "causal", "networks": {"vae": {"_target_": "gamegen_x.models.vae.VideoVAE"}}}
 HEADER = json.dumps({"weight": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
@@ -46,8 +46,8 @@ def test_networks_of_others_need_no_file(tmp_path):
         (None, 8, None),
     ],
 )
-def test_more_players_than_weights_have_seen_together_are_warned_of(learned, asked, said):
-    warning = more_players({"num_players": learned}, asked)
+def test_warn_of_players_than_weights_have_seen_together_are_warned_of(learned, asked, said):
+    warning = warn_of_players({"num_players": learned}, asked)
     assert warning is None if said is None else said in warning
 
 

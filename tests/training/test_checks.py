@@ -6,7 +6,7 @@ from hydra import compose, initialize_config_dir
 from safetensors.torch import save_file
 
 from gamegen_x.config import CONFIGS, to_dict
-from gamegen_x.training.checks import check_run, check_weights, differences
+from gamegen_x.training.checks import check_run, check_weights, differences, is_first_process
 from tests.training.small_run import configure
 
 
@@ -128,3 +128,12 @@ def test_only_who_is_told_more_of_the_same_can_stand_on_weights_that_were_told_l
     check_weights(folder, more)
     with pytest.raises(ValueError, match=r"another preset: state_channels is 66, 76"):
         check_weights(folder, other)
+
+
+@pytest.mark.parametrize("name", ["LOCAL_RANK", "RANK", "SLURM_PROCID"])
+def test_of_many_processes_one_is_the_first(monkeypatch, name):
+    for each in ("LOCAL_RANK", "RANK", "SLURM_PROCID"):
+        monkeypatch.delenv(each, raising=False)
+    assert is_first_process()
+    monkeypatch.setenv(name, "3")
+    assert not is_first_process()

@@ -33,6 +33,16 @@ def test_every_stage_has_a_plan_that_says_where_its_clips_are_from(task, trained
     print_plan(composed(f"task={task}"))
     said = capsys.readouterr().out
     assert "the clips are made up (data=synthetic)" in said.splitlines()[0]
-    assert f"  {trained:<14}" in said
+    assert any(line.startswith(f"  {trained:<14}") and line.endswith("  trained") for line in said.splitlines())
     print_plan(composed(f"task={task}", "data=snowglobe"))
     assert "made up" not in capsys.readouterr().out
+
+
+def test_what_is_unfrozen_of_a_foundation_is_trained():
+    frozen, partly, whole = (
+        make_plan(composed("task=instruct", f"task.unfreeze={unfreeze}")) for unfreeze in ("none", "last_1", "all")
+    )
+    assert frozen["trained"] == ["instructnet"]
+    assert partly["trained"] == whole["trained"] == ["instructnet", "msdit"]
+    assert frozen["parameters_trained"] < partly["parameters_trained"] < whole["parameters_trained"]
+    assert whole["parameters_trained"] == frozen["parameters_trained"] + whole["parameters"]["msdit"]

@@ -71,6 +71,11 @@ def test_only_a_causal_model_can_be_shown_a_past(tmp_path):
         make_task(tmp_path, "msdit.causal=false")
 
 
+def test_passes_that_look_at_a_past_are_not_run_again(tmp_path):
+    with pytest.raises(InstantiationException, match=r"task.gradient_checkpointing=false, or past=null"):
+        make_task(tmp_path, "task.gradient_checkpointing=true")
+
+
 def test_shares_and_times_of_a_past_are_checked():
     with pytest.raises(ValueError, match="between 0 and 1"):
         ShownPast(own_share=0.5, own_times=[0.9, 0.3])

@@ -31,7 +31,7 @@ export function showLobby(facts) {
   const { world, num_players: seats } = $("new-room").elements;
   const showChoice = () => {
     $("prompt-row").hidden = world.value !== "model";
-    tell($("form-said"), world.value === "model" ? warnOfSeats(facts, Number(seats.value)) : "");
+    tell($("form-said"), world.value === "model" ? warnOfPlayers(facts, Number(seats.value)) : "");
   };
   for (const field of [world, seats]) field.addEventListener("change", showChoice);
   showChoice();
@@ -42,7 +42,7 @@ export function showLobby(facts) {
   setInterval(showRooms, POLL_MS);
 }
 
-export function warnOfSeats({ weights, learned_players: learned }, seats) {
+export function warnOfPlayers({ weights, num_players: learned }, seats) {
   if (!learned || seats <= learned) return "";
   if (learned === 1) return `${weights} draws each view by itself: the ${seats} of you will not see each other in it.`;
   return `${weights} learned from ${learned} players at a time: with ${seats}, others may be drawn wrongly or not at all.`;
