@@ -1,63 +1,22 @@
 """What a user sees who hands a command something bad: one message, and before torch is imported where it can be."""
 
-import json
-import os
 import pickle
-import subprocess
-import sys
 
 import av
 import numpy as np
 import pytest
 
 from gamegen_x.config import CONFIGS, USER_MISTAKE
+from tests.forked_commands import ForkedCommands
 
 ROOT = CONFIGS.parent
 WEIGHTS = "weights/snowglobe-tiny"
-HEAVY = ("torch", "transformers")  # the second is imported by who builds a text encoder
-# Runs each command that stands in a line of its input, in a fork: what all commands import is imported once.
-RUN = f"""
-import json, os, runpy, sys, tempfile
-import gamegen_x.config
-
-def run(words):
-    sys.argv[:] = words
-    if words[0].endswith(".py"):
-        runpy.run_path(words[0], run_name="__main__")
-    else:
-        runpy.run_module(words[0], run_name="__main__", alter_sys=True)
-
-for line in sys.stdin:
-    out, err, heavy = (tempfile.TemporaryFile("w+") for _ in range(3))
-    child = os.fork()
-    if not child:
-        os.dup2(out.fileno(), 1)
-        os.dup2(err.fileno(), 2)
-        try:
-            run(json.loads(line))
-        finally:
-            heavy.write(json.dumps([name for name in {HEAVY} if name in sys.modules]))
-            heavy.flush()
-        sys.exit()
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    told = [file.seek(0) or file.read() for file in (out, err, heavy)]
-    print(json.dumps([status, told[0], told[1], json.loads(told[2])]), flush=True)
-"""
 
 
 @pytest.fixture(scope="module")
 def commands():
-    """A process that runs one command after another."""
-    with subprocess.Popen(
-        [sys.executable, "-c", RUN],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        yield process
-        process.stdin.close()
+    with ForkedCommands(ROOT) as commands:
+        yield commands
 
 
 @pytest.fixture(scope="module")
@@ -86,13 +45,11 @@ def write_video(path, num_frames):
 def mistake_of(command, commands, folder):
     """The one message that a command ends with, and what it has imported."""
     words = [word.format(folder=folder, weights=WEIGHTS) for word in command.split(" ")]
-    commands.stdin.write(json.dumps(words) + "\n")
-    commands.stdin.flush()
-    status, out, err, imported = json.loads(commands.stdout.readline())
-    assert status == USER_MISTAKE, out + err
-    assert out == ""
-    assert err.count("error: ") == 1, err
-    return err, imported
+    ended = commands.run(*words)
+    assert ended.status == USER_MISTAKE, ended.out + ended.err
+    assert ended.out == ""
+    assert ended.err.count("error: ") == 1, ended.err
+    return ended.err, ended.imported
 
 
 AT_ONCE = {  # before torch is imported, and so before any network is built

@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 
 from gamegen_x.config import CONFIGS, INTERRUPTED, NOBODY_READS, USER_MISTAKE, build, check, quote_texts
 from gamegen_x.config_targets import find_signature
+from tests.forked_commands import ForkedCommands
 
 SCRIPT = """
 import sys
@@ -85,10 +86,16 @@ def start(folder: Path, *arguments: str, **environment: str) -> subprocess.Popen
     )
 
 
-def run(folder: Path, *arguments: str, **environment: str) -> tuple[int, str, str]:
-    process = start(folder, *arguments, **environment)
-    out, err = process.communicate(timeout=120)
-    return process.returncode, out, err
+@pytest.fixture(scope="module")
+def commands(folder: Path) -> Iterator[ForkedCommands]:
+    with ForkedCommands(folder) as commands:
+        yield commands
+
+
+def run(commands: ForkedCommands, *arguments: str, **environment: str) -> tuple[int, str, str]:
+    ended = commands.run("program.py", "-cp", str(commands.folder / "configs"), *arguments, **environment)
+    assert ended.seconds < 3
+    return ended.status, ended.out, ended.err
 
 
 GOLDEN = {
@@ -153,20 +160,25 @@ GOLDEN = {
 
 
 @pytest.mark.parametrize("case", GOLDEN)
-def test_a_mistake_gives_one_message_at_once(folder: Path, case: str) -> None:
+def test_a_mistake_gives_one_message_at_once(commands: ForkedCommands, case: str) -> None:
     arguments, expected = GOLDEN[case]
-    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
-    status, out, err = run(folder, *arguments)
+    status, out, err = run(commands, *arguments)
     assert status == USER_MISTAKE, err
     assert err.startswith(f"error: {expected}"), err
     assert err.count("error") == 1
     assert out == ""
+
+
+def test_from_start_to_message_a_mistake_takes_less_than_three_seconds_of_a_core(folder: Path) -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    process = start(folder, "sead=3")
+    assert "did you mean 'seed'?" in process.communicate(timeout=120)[1]
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 3
 
 
 @pytest.mark.parametrize("good", [["seed=7"], ["seed=7", "resume=auto"], ["seed=7", "weights=null"]])
-def test_a_good_configuration_runs(folder: Path, good: list[str]) -> None:
-    assert run(folder, *good) == (0, "ran with 7\n", "")
+def test_a_good_configuration_runs(commands: ForkedCommands, good: list[str]) -> None:
+    assert run(commands, *good) == (0, "ran with 7\n", "")
 
 
 def test_output_that_nobody_reads_ends_a_command_without_a_traceback(folder: Path) -> None:
@@ -203,24 +215,24 @@ def test_a_command_tells_of_what_kind_each_null_of_its_root_file_is(root: str) -
     assert not [name for name in untold if name.split(".")[0] not in told]
 
 
-def test_a_broken_file_is_named(folder: Path) -> None:
-    status, _, err = run(folder, "-cn", "broken")
+def test_a_broken_file_is_named(commands: ForkedCommands) -> None:
+    status, _, err = run(commands, "-cn", "broken")
     assert status == USER_MISTAKE
     assert err.startswith("error: ")
     assert "broken.yaml" in err
     assert "line 2" in err
 
 
-def test_hydras_own_ways_still_work(folder: Path) -> None:
-    status, out, _ = run(folder, "--cfg", "job", "--resolve", "-p", "data")
+def test_hydras_own_ways_still_work(commands: ForkedCommands) -> None:
+    status, out, _ = run(commands, "--cfg", "job", "--resolve", "-p", "data")
     assert status == 0
     assert "num_frames: 24" in out
     assert "seed: 0" in out
-    status, out, _ = run(folder, "-m", "seed=1,2")
+    status, out, _ = run(commands, "-m", "seed=1,2")
     assert status == 0
     assert [line for line in out.splitlines() if line.startswith("ran")] == ["ran with 1", "ran with 2"]
     line = {"COMP_LINE": "program.py data=", "COMP_POINT": "16"}
-    status, out, _ = run(folder, "-sc", "query=bash", **line)
+    status, out, _ = run(commands, "-sc", "query=bash", **line)
     assert status == 0
     assert "data=snowglobe" in out
 
@@ -238,16 +250,16 @@ def test_an_interrupted_run_says_how_to_go_on(folder: Path) -> None:
     assert "Traceback" not in err
 
 
-def test_everything_is_shown_to_those_who_ask(folder: Path) -> None:
-    status, _, err = run(folder, "optimizer.lr=fast", HYDRA_FULL_ERROR="1")
+def test_everything_is_shown_to_those_who_ask(commands: ForkedCommands) -> None:
+    status, _, err = run(commands, "optimizer.lr=fast", HYDRA_FULL_ERROR="1")
     assert status == 1
     assert "Traceback" in err
     assert "expected number" in err
 
 
-def test_a_bug_is_no_users_mistake(folder: Path) -> None:
+def test_a_bug_is_no_users_mistake(commands: ForkedCommands) -> None:
     made = "made={_target_: gamegen_x.schema.trace.TextEvent.__init__, frame: 1}"
-    status, _, err = run(folder, made)
+    status, _, err = run(commands, made)
     assert status != 0
     assert "TextEvent" in err
 
