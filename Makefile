@@ -48,7 +48,7 @@ types:
 	$(VENV)/bin/mypy
 
 tests-alone:
-	OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses 2 --dist worksteal --nbmake --cov --cov-report=term:skip-covered \
+	OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses 3 --dist worksteal --nbmake --cov --cov-report=term:skip-covered \
 		--cov-fail-under=85 tests notebooks
 
 benchmarks: $(VENV)/.installed

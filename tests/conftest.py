@@ -25,10 +25,12 @@ def _same_numbers_every_time():
     torch.set_num_threads(1)
 
 
-# What takes longest comes first, and stays together: workers that have nothing left take tests from the end of others'.
-FIRST = (
-    "notebooks/", "test_zero2", "evaluation/test_meetings", "evaluation/test_suite", "training/test_resume",
-    "test_two_windows", "test_restore", "test_stream_sampler", "test_model_process", "evaluation/",
+# What takes longest, and stays together since it shares what takes long to make: each worker begins with some of it.
+# Workers that have nothing left take tests from the end of others'.
+LONG = (
+    "notebooks/", "test_zero2", "evaluation/test_meetings", "training/test_resume", "evaluation/test_suite",
+    "test_restore", "test_two_windows", "test_model_process", "test_stream_sampler", "takes_one_step",
+    "test_evaluate_command", "test_solver_steps", "training/test_play_along", "test_generate", "test_curate_command",
 )  # fmt: skip
 # Coverage is not taken where it makes long tests half as long again, of code that others run as well.
 UNCOVERED = (
@@ -40,10 +42,21 @@ UNCOVERED = (
 
 
 def pytest_collection_modifyitems(items):
-    def place(item):
-        return next((place for place, part in enumerate(FIRST) if part in item.nodeid), len(FIRST))
-
-    items.sort(key=place)
+    """Workers begin with equal shares of all tests, one after another."""
+    num_workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    share, places = -(-len(items) // num_workers), {}
+    for item in items:
+        places.setdefault(next((place for place, part in enumerate(LONG) if part in item.nodeid), None), []).append(
+            item
+        )
+    short = places.pop(None, [])
+    items.clear()
+    for worker in range(num_workers):
+        items += [item for place in sorted(places) if place % num_workers == worker for item in places[place]]
+        missing = max(0, (worker + 1) * share - len(items))
+        items += short[:missing]
+        del short[:missing]
+    items += short
 
 
 @pytest.hookimpl(wrapper=True)
