@@ -96,10 +96,8 @@ class EndpointCaptioner(Captioner):
                 problem = f"status {response.status_code}"
                 wait = min(max(wait, _seconds(response.headers.get("retry-after", ""))), self.max_backoff_s)
                 continue
-            if response.is_error and (
-                response.status_code in CLIP_STATUSES
-                or (response.status_code == BAD_REQUEST and any(code in response.text for code in CLIP_CODES))
-            ):
+            is_bad_clip = response.status_code == BAD_REQUEST and any(code in response.text for code in CLIP_CODES)
+            if is_bad_clip or response.status_code in CLIP_STATUSES:
                 raise CaptionError("refused caption", f"status {response.status_code}: {response.text[:200]}")
             if response.is_error:
                 raise ValueError(

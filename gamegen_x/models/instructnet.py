@@ -312,10 +312,10 @@ class InstructNet(nn.Module):
             assert expected is not None
             tokens = tokens + self.carry.embed_mean(expected.mean.to(tokens.dtype))
         residuals = []
+        is_checkpointed = self.gradient_checkpointing and past is None
+        heard = keys, words, mask, is_instructed, modulation, past, company
         for each in cast(Iterable[InstructBlock], self.blocks):
-            is_checkpointed = self.gradient_checkpointing and past is None
-            heard = keys, words, mask, is_instructed
-            tokens = run_block(each, is_checkpointed, tokens, *heard, modulation, past, company)
+            tokens = run_block(each, is_checkpointed, tokens, *heard)
             residuals.append(each.to_residual(tokens))
         return residuals
 

@@ -192,8 +192,8 @@ class MSDiT(nn.Module):
         text, text_mask = self.text_or_null(text, text_mask)
         (text,) = (past or PastFrames()).read_once(lambda: (self.embed_text(text),))
         after = residual_places(len(residuals), len(self.blocks))
+        is_checkpointed = self.gradient_checkpointing and past is None
         for i, block in enumerate(self.blocks):
-            is_checkpointed = self.gradient_checkpointing and past is None
             tokens = run_block(block, is_checkpointed, tokens, modulation, text, text_mask, past, company)
             if i in after:
                 tokens = tokens + residuals[after.index(i)]

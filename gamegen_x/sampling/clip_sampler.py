@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import count, islice
 
 import torch
 from einops import rearrange
@@ -276,7 +276,7 @@ class ClipSampler:
             num_context, vae = request.context.shape[2], networks.vae
             is_whole = ends_a_latent(num_context, vae.temporal_factor, vae.chunk_frames)
             if num_context >= request.num_frames or not is_whole:
-                ends = (n for n in range(1, 10**6) if ends_a_latent(n, vae.temporal_factor, vae.chunk_frames))
+                ends = (n for n in count(1) if ends_a_latent(n, vae.temporal_factor, vae.chunk_frames))
                 first = ", ".join(str(n) for n in islice(ends, 6))
                 raise ValueError(
                     f"context ends with a latent frame, so it has {first}, ... frames, and is shorter than "
