@@ -49,7 +49,9 @@ def main(cfg: DictConfig) -> None:
     described = read_config(cfg.weights)
     check_files(cfg.weights, described["networks"])
     actions = check_request(cfg, ActionSpace.from_dict(described["action_space"]))
-    cfg.instruction_frame = instruction_frame(cfg, DEFAULT_FRAMES if actions is None else actions.shape[1])
+    num_frames = cfg.num_frames or (DEFAULT_FRAMES if actions is None else actions.shape[1])
+    num_given = cfg.num_context_frames if cfg.continue_video else 0
+    spoken = Instruction.said(cfg.instruction or "", cfg.instruction_frame, num_frames, num_given)
 
     from gamegen_x.sampling.clip_sampler import ClipSampler
     from gamegen_x.sampling.networks import Networks
@@ -57,7 +59,7 @@ def main(cfg: DictConfig) -> None:
     from gamegen_x.sampling.video_file import to_pixels, write_gif, write_video
 
     settings = SamplerSettings.of(described, cfg.sampler)
-    request = make_request(cfg, described, actions)
+    request = make_request(cfg, described, actions, num_frames, spoken)
     if actions is not None and actions.shape[1] > request.num_frames:
         print(f"keys are cut: num_frames={request.num_frames}, keys reach to frame {actions.shape[1]}", file=sys.stderr)
     if cfg.continue_video:
@@ -68,7 +70,7 @@ def main(cfg: DictConfig) -> None:
     print(f"sampling {request.num_frames} frames with {cfg.weights}", file=sys.stderr, flush=True)
     networks = Networks.load(cfg.weights, cfg.device)
     sampler = ClipSampler(networks, settings)
-    request = with_truth(cfg, request, networks)
+    request = with_truth(cfg, request, networks, spoken)
     video = sampler.sample(request, on_progress)
     pixels = to_pixels(video[0])
     frames = with_keys(pixels, request, networks, cfg.scale) if cfg.show_keys else side_by_side(pixels, cfg.scale)
@@ -101,8 +103,6 @@ def check_request(cfg: DictConfig, action_space: ActionSpace) -> npt.NDArray[np.
                 raise FileNotFoundError(f"{option}: no video file {path} (seen from {Path.cwd()})")
             if path and Path(path).resolve() == Path(cfg.output).resolve():
                 raise ValueError(f"output={cfg.output} is the {option}, which would be lost; give another output")
-    if cfg.instruction:
-        Instruction(cfg.instruction, cfg.instruction_frame or 0)
     if cfg.continue_video and num_frames <= cfg.num_context_frames and cfg.num_frames is not None:
         raise ValueError(
             f"num_frames={num_frames} has no frame after the first num_context_frames={cfg.num_context_frames}, which "
@@ -117,19 +117,6 @@ def check_request(cfg: DictConfig, action_space: ActionSpace) -> npt.NDArray[np.
         known = session.actions[: cfg.num_context_frames, : cfg.num_players]
         past[:, : len(known)] = known.transpose(1, 0, 2)
     return np.concatenate([past, held], axis=1)
-
-
-def instruction_frame(cfg: DictConfig, num_frames: int) -> int:
-    """From which frame the instruction holds, in a clip of `num_frames` unless cfg says another length."""
-    num_frames = cfg.num_frames or num_frames
-    begun = cfg.num_context_frames if cfg.continue_video else 0
-    at: int = begun + (num_frames - begun) // 2 if cfg.instruction_frame is None else cfg.instruction_frame
-    if cfg.instruction and at >= num_frames:
-        raise ValueError(
-            f"instruction_frame={at} is beyond the clip, whose {num_frames} frames are 0 to {num_frames - 1}: nobody "
-            "would hear the instruction; give an earlier frame, null for the middle, or longer keys or num_frames"
-        )
-    return at
 
 
 def recorded_session(continue_video: str, num_players: int) -> Trace | None:
@@ -167,13 +154,18 @@ def with_length(rows: npt.NDArray[np.uint8], num_frames: int) -> npt.NDArray[np.
     return np.pad(rows, ((0, num_frames - len(rows)), (0, 0)))
 
 
-def make_request(cfg: DictConfig, described: Mapping[str, Any], actions: npt.NDArray[np.uint8] | None) -> SampleRequest:
+def make_request(
+    cfg: DictConfig,
+    described: Mapping[str, Any],
+    actions: npt.NDArray[np.uint8] | None,
+    num_frames: int,
+    spoken: Instruction | None,
+) -> SampleRequest:
     """Everything that the user asked for, as tensors. `described` is the config.json of the weights."""
     import torch
 
     from gamegen_x.sampling.clip_sampler import SampleRequest
 
-    num_frames = cfg.num_frames or (DEFAULT_FRAMES if actions is None else actions.shape[1])
     held = None
     if actions is not None:
         held = torch.from_numpy(np.stack([with_length(rows, num_frames) for rows in actions])).float()[None]
@@ -190,19 +182,20 @@ def make_request(cfg: DictConfig, described: Mapping[str, Any], actions: npt.NDA
         num_players=cfg.num_players,
         actions=held,
         context=context,
-        instructions=[[Instruction(cfg.instruction, cfg.instruction_frame)]] if cfg.instruction else [],
+        instructions=[[spoken]] if spoken else [],
         video_prompt=video_prompt,
     )
 
 
-def with_truth(cfg: DictConfig, request: SampleRequest, networks: Networks) -> SampleRequest:
+def with_truth(
+    cfg: DictConfig, request: SampleRequest, networks: Networks, spoken: Instruction | None
+) -> SampleRequest:
     """The request with the drawn truth of its world; unchanged for weights that are told nothing."""
     from dataclasses import replace
 
     import torch
 
     from gamegen_x.data.state import drawing_of
-    from gamegen_x.models.latent_rows import latent_rows
 
     drawing = drawing_of(networks.config, networks.vae.spatial_factor)
     if drawing is None or cfg.get("dynamics") is None:
@@ -211,15 +204,17 @@ def with_truth(cfg: DictConfig, request: SampleRequest, networks: Networks) -> S
     held = np.zeros((num_frames, request.num_players, networks.action_space.num_keys), np.uint8)
     if request.actions is not None:
         held[: request.num_frames] = request.actions[0].transpose(0, 1).round().numpy().astype(np.uint8)
-    facts = true_facts(cfg, networks.action_space, held)
+    facts = true_facts(cfg, networks.action_space, held, spoken)
     if facts is None:
         return request
-    rows = latent_rows(num_frames, networks.vae.temporal_factor, networks.vae.chunk_frames)
+    rows = networks.vae.coding.rows(num_frames)
     state, near = drawing({name: values[rows] for name, values in facts.items()})
     return replace(request, state=state[None].to(torch.float32), near=None if near is None else near[None])
 
 
-def true_facts(cfg: DictConfig, action_space: ActionSpace, held: npt.NDArray[np.uint8]) -> Facts | None:
+def true_facts(
+    cfg: DictConfig, action_space: ActionSpace, held: npt.NDArray[np.uint8], spoken: Instruction | None
+) -> Facts | None:
     """Facts `[t ...]` of a new world under these keys `[t p k]`, or of a recorded one that goes on; None: unknown."""
     from gamegen_x.config import build
     from gamegen_x.games.snowglobe_conditions import FACTS
@@ -229,7 +224,7 @@ def true_facts(cfg: DictConfig, action_space: ActionSpace, held: npt.NDArray[np.
         print(f"these weights are told nothing: {cfg.game['_target_']} knows other keys than {list(action_space.keys)}")
         return None
     dynamics = build(cfg.dynamics)
-    said = {cfg.instruction_frame: cfg.instruction} if cfg.instruction else {}
+    said = {spoken.frame: spoken.text} if spoken else {}
     if not cfg.continue_video:
         facts = stepped(dynamics.fresh(cfg.seed, "val"), held, said)[1]
         sky = ", ".join(classes[int(facts[fact][0])] for fact, classes in FACTS.items())

@@ -8,7 +8,7 @@ from gamegen_x.sampling.video_file import write_video
 from gamegen_x.schema.action_space import ActionSpace
 from gamegen_x.schema.trace import Trace
 from gamegen_x.world.facts import stepped
-from sample import check_request, instruction_frame, read_frames, true_facts
+from sample import check_request, read_frames, true_facts
 
 SIZE = (64, 96)  # height and width
 
@@ -57,7 +57,7 @@ def test_the_truth_of_a_recorded_session_goes_on_where_its_frames_end(tmp_path, 
     keys = game.keys
     held = np.stack([keys.parse("w*12"), keys.parse("d*12")], axis=1)
     facts = stepped(RulesDynamics(game).fresh(3, "val"), held)[1]
-    assert true_facts(cfg, keys, held) is None
+    assert true_facts(cfg, keys, held, None) is None
     assert "are not the 2 seats of one" in capsys.readouterr().out
     Trace(tmp_path, "snowglobe", 3, 24.0, keys, ("one", "two"), held, facts).save()
     for seat in range(2):
@@ -69,8 +69,8 @@ def test_the_truth_of_a_recorded_session_goes_on_where_its_frames_end(tmp_path, 
     np.testing.assert_array_equal(asked[:, 8:], [keys.parse("a*3")] * 2)
     alone = sample_config(f"continue_video={tmp_path}/seat-0.mp4", "num_players=1", "num_context_frames=8", "keys=a*3")
     np.testing.assert_array_equal(check_request(alone, keys), asked[:1])
-    assert true_facts(alone, keys, held[:, :1]) is None  # of two players one does not make a world
-    told = true_facts(cfg, keys, held)
+    assert true_facts(alone, keys, held[:, :1], None) is None  # of two players one does not make a world
+    told = true_facts(cfg, keys, held, None)
     np.testing.assert_array_equal(told["pose"][:8], facts["pose"][:8])
     np.testing.assert_allclose(told["pose"][8:], facts["pose"][8:], atol=1e-5)
 
@@ -78,9 +78,9 @@ def test_the_truth_of_a_recorded_session_goes_on_where_its_frames_end(tmp_path, 
 def test_a_new_world_begins_with_its_seed_and_another_games_keys_are_told_nothing(capsys):
     cfg = sample_config("num_players=3", "seed=7")
     keys = build(cfg.game).keys
-    told = true_facts(cfg, keys, np.zeros((4, 3, 7), np.uint8))
+    told = true_facts(cfg, keys, np.zeros((4, 3, 7), np.uint8), None)
     assert told["pose"].shape == (4, 3, 3, 3)
-    assert true_facts(cfg, ActionSpace("other", ("x",)), np.zeros((4, 3, 1), np.uint8)) is None
+    assert true_facts(cfg, ActionSpace("other", ("x",)), np.zeros((4, 3, 1), np.uint8), None) is None
     assert "knows other keys" in capsys.readouterr().out
 
 
@@ -109,15 +109,3 @@ def test_a_video_that_is_squeezed_is_warned_of(videos, capsys):
     assert capsys.readouterr().err == ""
     read_frames(videos["dark"], (64, 32), 8, 1)
     assert "48x32 and is squeezed to 32x64" in capsys.readouterr().err
-
-
-def test_a_sentence_is_heard_in_the_middle_or_where_it_was_asked_for_and_never_after_the_end():
-    assert instruction_frame(sample_config("instruction=Snow."), 48) == 24
-    assert (
-        instruction_frame(sample_config("instruction=Snow.", "continue_video=a.mp4", "num_context_frames=16"), 48) == 32
-    )
-    assert instruction_frame(sample_config("instruction=Snow.", "instruction_frame=3"), 48) == 3
-    with pytest.raises(ValueError, match="instruction_frame=48 is beyond the clip, whose 48 frames are 0 to 47"):
-        instruction_frame(sample_config("instruction=Snow.", "instruction_frame=48"), 48)
-    with pytest.raises(ValueError, match="whose 20 frames"):
-        instruction_frame(sample_config("instruction=Snow.", "instruction_frame=30", "num_frames=20"), 48)

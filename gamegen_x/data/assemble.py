@@ -22,7 +22,6 @@ from gamegen_x.data.records import DamagedRecord, RecordSource
 from gamegen_x.data.state import DrawnState, StateReader
 from gamegen_x.data.video_prompts import PromptStyle, draw_prompt
 from gamegen_x.data.windows import SpokenInstruction, WindowRules, instruction_in_force, place_window
-from gamegen_x.models.latent_rows import latent_rows
 from gamegen_x.schema.action_space import ActionSpace
 
 MAX_REPLACEMENTS = 100  # after so many unreadable records in a row something else is wrong
@@ -106,10 +105,7 @@ class Assembler:
         header = self.source.headers[index]
         views = list(range(header.num_players)) if view is None else [view]
         cache = shape.latents
-        if cache is None:
-            rows = np.arange(header.num_frames)
-        else:
-            rows = latent_rows(header.num_frames, cache.kind.temporal_factor, cache.kind.chunk_frames)
+        rows = np.arange(header.num_frames) if cache is None else cache.kind.coding.rows(header.num_frames)
         start = place_window(rows, header.instructions, shape.rules, draws)
         shown = rows[start : start + shape.rules.num_rows]
         first, stop = int(shown[0]), int(shown[-1]) + 1

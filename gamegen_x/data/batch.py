@@ -17,7 +17,7 @@ class Batch:
     are not what the VAE makes of the video but what a model made when it played the same session along.
 
     A latent frame stands for `f` video frames (4 for a 4x VAE). With cached latents `t_video = f * t` counts rows, of
-    which a VAE that codes in chunks has more than frames (`models/latent_rows.py`). Views of clips with fewer than p
+    which a VAE that codes in chunks has more than frames (`models/coding.py`). Views of clips with fewer than p
     players are zeros with `is_player` false. `instructions[i]` holds from video frame `instruction_starts[i]` of its
     clip on; a clip without one has an empty string. A video prompt that is absent is all zeros. `others` is drawn at
     the pixels where there is video, else at the latents.

@@ -20,6 +20,7 @@ from torch import Tensor
 from gamegen_x.data.array_cache import ArrayCache, Damaged
 from gamegen_x.data.frame_cache import FrameReader, Frames, open_parts, write_missing
 from gamegen_x.data.records import DamagedRecord, RecordSource
+from gamegen_x.models.coding import Coding
 
 Draw = Callable[[RecordSource, FrameReader, int, int], Frames]  # what is encoded, of a record and a view
 
@@ -44,6 +45,10 @@ class LatentKind:
     shift: float
     scale: float
     dtype: str  # float16 or bfloat16
+
+    @property
+    def coding(self) -> Coding:
+        return Coding(self.temporal_factor, self.chunk_frames)
 
 
 @dataclass(frozen=True)

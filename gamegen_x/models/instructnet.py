@@ -11,7 +11,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from gamegen_x.models.latent_rows import latent_rows
+from gamegen_x.models.coding import Coding
 from gamegen_x.models.layers.attention import CrossAttention
 from gamegen_x.models.layers.checkpointing import run_block
 from gamegen_x.models.layers.expectation import Expectation
@@ -330,9 +330,7 @@ class InstructNet(nn.Module):
                 mine.instruction.cross_attention.load_state_dict(theirs.cross_attention.state_dict())
 
 
-def actions_per_latent(
-    actions: Float[Tensor, "b t_video k"], frames_per_latent: int, chunk_frames: int | None
-) -> Float[Tensor, "b t f k"]:
-    """The keys of the video frames inside each latent frame, as the autoencoder codes them: see `latent_rows`."""
-    rows = torch.from_numpy(latent_rows(actions.shape[1], frames_per_latent, chunk_frames))
-    return rearrange(actions[:, rows.to(actions.device)], "b (t f) k -> b t f k", f=frames_per_latent)
+def actions_per_latent(actions: Float[Tensor, "b t_video k"], coding: Coding) -> Float[Tensor, "b t f k"]:
+    """The keys of the video frames inside each latent frame, as the autoencoder codes them."""
+    rows = torch.from_numpy(coding.rows(actions.shape[1]))
+    return rearrange(actions[:, rows.to(actions.device)], "b (t f) k -> b t f k", f=coding.temporal_factor)

@@ -20,6 +20,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from gamegen_x.models.coding import Coding
+
 
 @dataclass(frozen=True)
 class Posterior:
@@ -249,7 +251,11 @@ class VideoVAE(nn.Module):
 
     def num_latent_frames(self, num_frames: int) -> int:
         """Latent frames of a clip: the sum over its chunks of ceil(frames / temporal_factor)."""
-        return sum(math.ceil(n / self.temporal_factor) for n in self._chunks(num_frames))
+        return sum(math.ceil(n / self.temporal_factor) for n in self.coding.chunks(num_frames))
+
+    @property
+    def coding(self) -> Coding:
+        return Coding(self.temporal_factor, self.chunk_frames)
 
     @property
     def unit_frames(self) -> int:
@@ -260,7 +266,7 @@ class VideoVAE(nn.Module):
         """The posterior over latents `[b t c h w]` of a whole clip. Raises ValueError on a size it cannot halve."""
         self._check_size(video)
         parts = []
-        for chunk in video.split(self._chunks(video.shape[1]), dim=1):
+        for chunk in video.split(self.coding.chunks(video.shape[1]), dim=1):
             lead = -chunk.shape[1] % self.temporal_factor
             led = torch.cat([chunk[:, :1].expand(-1, lead, -1, -1, -1), chunk], dim=1)
             parts.append(self.encoder(led, Tape(())))
@@ -275,7 +281,7 @@ class VideoVAE(nn.Module):
         if self.num_latent_frames(num_frames) != latents.shape[1]:
             needed = self.num_latent_frames(num_frames)
             raise ValueError(f"{num_frames} frames need {needed} latent frames, got {latents.shape[1]}")
-        chunks = self._chunks(num_frames)
+        chunks = self.coding.chunks(num_frames)
         parts = latents.split([math.ceil(n / self.temporal_factor) for n in chunks], dim=1)
         return torch.cat([self.decoder(part, Tape(()))[:, -n:] for part, n in zip(parts, chunks, strict=True)], dim=1)
 
@@ -330,10 +336,6 @@ class VideoVAE(nn.Module):
     def _posterior(self, moments: Tensor) -> Posterior:
         mean, log_variance = moments.chunk(2, dim=2)
         return Posterior(mean, log_variance.clamp(*self.log_variance_range))
-
-    def _chunks(self, num_frames: int) -> list[int]:
-        size = self.chunk_frames or num_frames
-        return [min(size, num_frames - start) for start in range(0, num_frames, size)]
 
     def _all_frames(self, num_latent_frames: int) -> int:
         if self.chunk_frames is None:

@@ -15,7 +15,6 @@ from gamegen_x.diffusion.guidance import guided
 from gamegen_x.diffusion.solvers import SOLVERS, ScalarVelocity, solver_times
 from gamegen_x.models.gamegen import Conditions
 from gamegen_x.models.instructnet import actions_per_latent
-from gamegen_x.models.latent_rows import ends_a_latent, latent_of
 from gamegen_x.models.layers.kv_cache import PastFrames
 from gamegen_x.sampling.networks import Networks
 from gamegen_x.sampling.settings import SamplerSettings
@@ -115,10 +114,6 @@ class ClipSampler:
         window = self.settings.window
         return min(self.settings.block, window - min(done, window // 2))
 
-    def _latent_of(self, frame: int) -> int:
-        vae = self.networks.vae
-        return latent_of(frame, vae.temporal_factor, vae.chunk_frames)
-
     def _block(
         self,
         context: Float[Tensor, "b p t_context c h w"],
@@ -141,10 +136,13 @@ class ClipSampler:
         self, spoken: Sequence[Instruction | None], start: int, stop: int
     ) -> float | Float[Tensor, "b 1 t 1 1 1"]:
         """How strongly each clip's instruction leads latent frames start to stop; 1 where nobody is led."""
-        length = self.settings.instruction_latents
+        length, coding = self.settings.instruction_latents, self.networks.vae.coding
         is_led = torch.tensor(
             [
-                [one is not None and 0 <= latent - self._latent_of(one.frame) < length for latent in range(start, stop)]
+                [
+                    one is not None and 0 <= latent - coding.latent_of(one.frame) < length
+                    for latent in range(start, stop)
+                ]
                 for one in spoken
             ]
         )
@@ -204,7 +202,7 @@ class ClipSampler:
             flat = rearrange(request.actions.float(), "b p t k -> (b p) t k")
             missing = -flat.shape[1] % networks.vae.unit_frames
             flat = torch.nn.functional.pad(flat, (0, 0, 0, missing))
-            actions = actions_per_latent(flat, frames_per_latent, networks.vae.chunk_frames)
+            actions = actions_per_latent(flat, networks.vae.coding)
             actions = rearrange(actions, "(b p) ... -> b p ...", p=num_players)
         prompt = None
         if request.video_prompt is not None:
@@ -240,7 +238,7 @@ class ClipSampler:
     def _spoken_before(self, request: SampleRequest, latent: int) -> tuple[Instruction | None, ...]:
         """The latest instruction of each clip that begins before a latent frame."""
         spoken = request.instructions or [()] * len(request.prompts)
-        begun = ([one for one in each if self._latent_of(one.frame) < latent] for each in spoken)
+        begun = ([one for one in each if self.networks.vae.coding.latent_of(one.frame) < latent] for each in spoken)
         return tuple(max(each, key=lambda one: one.frame, default=None) for each in begun)
 
     def _instructed(self, conditions: Conditions, spoken: Sequence[Instruction | None]) -> Conditions:
@@ -249,7 +247,7 @@ class ClipSampler:
         is_instructed = torch.zeros_like(conditions.is_instructed)
         for i, one in enumerate(spoken):
             if one is not None:
-                is_instructed[i, self._latent_of(one.frame) :] = True
+                is_instructed[i, self.networks.vae.coding.latent_of(one.frame) :] = True
         return replace(conditions, instruction=tokens.float(), instruction_mask=mask, is_instructed=is_instructed)
 
     def _check(self, request: SampleRequest) -> None:
@@ -273,10 +271,10 @@ class ClipSampler:
                     f"these weights make {networks.height}x{networks.width} video"
                 )
         if request.context is not None:
-            num_context, vae = request.context.shape[2], networks.vae
-            is_whole = ends_a_latent(num_context, vae.temporal_factor, vae.chunk_frames)
+            num_context, coding = request.context.shape[2], networks.vae.coding
+            is_whole = coding.ends_a_latent(num_context)
             if num_context >= request.num_frames or not is_whole:
-                ends = (n for n in count(1) if ends_a_latent(n, vae.temporal_factor, vae.chunk_frames))
+                ends = (n for n in count(1) if coding.ends_a_latent(n))
                 first = ", ".join(str(n) for n in islice(ends, 6))
                 raise ValueError(
                     f"context ends with a latent frame, so it has {first}, ... frames, and is shorter than "

@@ -397,7 +397,7 @@ class StreamSampler:
         if actions is None:
             keys = torch.zeros(num_players, num_latents, num_inside, num_keys)
         else:
-            keys = actions_per_latent(actions.float(), num_inside, chunk_frames=None)
+            keys = actions_per_latent(actions.float(), self.networks.vae.coding)
         for t in range(num_latents):
             batch = StreamBatch([stream], self.layout)
             conditions = batch.conditions(

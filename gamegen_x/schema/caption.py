@@ -61,6 +61,23 @@ class Instruction:
         if self.frame < 0:
             raise ValueError(f"an instruction starts at frame 0 or later, got {self.frame}")
 
+    @classmethod
+    def said(cls, text: str, frame: int | None, num_frames: int, num_given: int = 0) -> Instruction | None:
+        """One for a clip of `num_frames`, of which `num_given` are there already; None where nothing is said.
+
+        Without a frame it holds from the middle of what is to come. Raises ValueError where nobody would hear it.
+        """
+        if not text:
+            return None
+        at = num_given + (num_frames - num_given) // 2 if frame is None else frame
+        if at >= num_frames:
+            raise ValueError(
+                f"instruction_frame={at} is beyond the clip, whose {num_frames} frames are 0 to {num_frames - 1}: "
+                "nobody would hear the instruction; give an earlier frame, null for the middle, or longer keys or "
+                "num_frames"
+            )
+        return cls(text, at)
+
     def to_dict(self) -> dict[str, Any]:
         return {"text": self.text, "frame": self.frame}
 

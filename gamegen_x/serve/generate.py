@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gamegen_x.schema.action_space import ActionSpace
+from gamegen_x.schema.caption import Instruction
 from gamegen_x.schema.weights_folder import read_config
 from gamegen_x.serve.children import end_child, end_with_parent
 
@@ -77,13 +78,7 @@ class Generator:
         space.parse(order.keys)
         if order.num_frames > self.rules.max_frames:
             raise ValueError(f"num_frames is at most {self.rules.max_frames}, got {order.num_frames}")
-        at = order.num_frames // 2 if order.instruction_frame is None else order.instruction_frame
-        order = replace(order, instruction_frame=at)
-        if order.instruction and at >= order.num_frames:
-            raise ValueError(
-                f"instruction_frame={at} is beyond the clip of {order.num_frames} frames: nobody "
-                "would hear the instruction; give an earlier frame, or null for the middle"
-            )
+        Instruction.said(order.instruction, order.instruction_frame, order.num_frames)
         if sum(job.stage == WAITING for job in self.jobs.values()) >= self.rules.max_waiting:
             raise QueueFullError(f"{self.rules.max_waiting} clips are waiting; try again in a minute")
         job = Job(secrets.token_urlsafe(9), order)
@@ -159,19 +154,19 @@ def _make_clip(pipe: Pipe, order: ClipOrder, path: Path, weights: str, device: s
     from gamegen_x.sampling.clip_sampler import ClipSampler, SampleRequest
     from gamegen_x.sampling.networks import Networks
     from gamegen_x.sampling.video_file import to_pixels, write_video
-    from gamegen_x.schema.caption import Instruction
 
     try:
         networks = Networks.load(weights, device)
         rows = torch.from_numpy(networks.action_space.parse(order.keys)[: order.num_frames]).float()
         rows = torch.nn.functional.pad(rows, (0, 0, 0, order.num_frames - len(rows)))
+        spoken = Instruction.said(order.instruction, order.instruction_frame, order.num_frames)
         request = SampleRequest(
             prompts=[order.prompt],
             num_frames=order.num_frames,
             seed=order.seed,
             num_players=order.num_players,
             actions=rows.expand(1, order.num_players, -1, -1),
-            instructions=[[Instruction(order.instruction, order.instruction_frame or 0)]] if order.instruction else [],
+            instructions=[[spoken]] if spoken else [],
         )
         sampler = ClipSampler(networks, networks.sampler)
         video = sampler.sample(request, lambda done, total: pipe.send({"percent": round(95 * done / total, 1)}))

@@ -241,7 +241,7 @@ class FlowTask(Task):
         frames_per_latent = self.vae.temporal_factor
         actions = rearrange(batch.actions, "b p t k -> (b p) t k")
         if batch.latents is None:
-            actions = actions_per_latent(actions, frames_per_latent, self.vae.chunk_frames)
+            actions = actions_per_latent(actions, self.vae.coding)
         else:  # the rows of cached latents are in order already
             actions = rearrange(actions, "bp (t f) k -> bp t f k", f=frames_per_latent)
         nothing = torch.zeros(num_clips, dtype=torch.bool, device=self.device)

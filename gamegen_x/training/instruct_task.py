@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from gamegen_x.data.batch import Batch
 from gamegen_x.models.gamegen import Conditions, GameGenX
 from gamegen_x.models.instructnet import InstructNet
-from gamegen_x.models.latent_rows import latent_of
 from gamegen_x.models.msdit import MSDiT
 from gamegen_x.training.flow_task import CONTEXT_NOISE, CONTEXT_NOISE_LEVEL, CONTROLS, OVERDUE, FlowTask
 from gamegen_x.training.randomness import Moment
@@ -107,8 +106,11 @@ class InstructTask(FlowTask):
     def _first_instructed(self, batch: Batch) -> Float[Tensor, " b"]:
         starts = batch.instruction_starts
         if batch.latents is None:  # as the rows of cached latents do, frames follow the chunks of the VAE
-            codes = self.vae.temporal_factor, self.vae.chunk_frames
-            rows = [latent_of(int(start), *codes) * codes[0] if start > 0 else start for start in starts.tolist()]
+            coding = self.vae.coding
+            rows = [
+                coding.latent_of(int(start)) * coding.temporal_factor if start > 0 else start
+                for start in starts.tolist()
+            ]
             starts = torch.tensor(rows, dtype=starts.dtype, device=starts.device)
         return torch.div(starts, self.vae.temporal_factor, rounding_mode="floor")
 

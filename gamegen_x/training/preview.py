@@ -17,7 +17,6 @@ from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from torch import Tensor
 
 from gamegen_x.data.batch import Batch
-from gamegen_x.models.latent_rows import ends_a_latent, latent_rows
 from gamegen_x.sampling.clip_sampler import ClipSampler, SampleRequest
 from gamegen_x.sampling.networks import Networks
 from gamegen_x.sampling.settings import SamplerSettings
@@ -93,10 +92,10 @@ class Preview(L.Callback):
         else:
             real = batch.video[:num_clips]
         num_players, num_frames, _, height, width = real.shape[1:]
-        codes = task.vae.temporal_factor, task.vae.chunk_frames
-        fitting = [n for n in range(num_frames) if ends_a_latent(n, *codes)]  # something is left to generate
+        coding = task.vae.coding
+        fitting = [n for n in range(num_frames) if coding.ends_a_latent(n)]  # something is left to generate
         num_context = min((n for n in fitting if n >= self.num_context_frames), default=fitting[-1])
-        rows = np.arange(num_frames) if batch.latents is None else latent_rows(num_frames, *codes)
+        rows = np.arange(num_frames) if batch.latents is None else coding.rows(num_frames)
         last_rows = np.searchsorted(rows, np.arange(num_frames), side="right") - 1
         space = ActionSpace("preview", tuple(f"key{i}" for i in range(batch.actions.shape[-1])))
         networks = Networks(

@@ -14,7 +14,7 @@ from gamegen_x.data.batch import Batch
 from gamegen_x.data.datamodule import VideoDataModule
 from gamegen_x.data.decode import Expected, decode_video
 from gamegen_x.data.latent_cache import Encoder, LatentCache
-from gamegen_x.models.latent_rows import latent_rows
+from gamegen_x.models.coding import Coding
 from gamegen_x.models.vae import VideoVAE
 from gamegen_x.models.weights import build_network, load_network, save_networks
 from gamegen_x.schema.shard_record import ShardRecord
@@ -126,7 +126,7 @@ def test_keys_follow_the_chunks_of_the_vae(tmp_path: Path) -> None:
     (batch,) = data.train_dataloader()
     assert batch.latents is not None
     assert batch.latents.shape[2] == 10
-    assert frame_numbers(batch).tolist() == [latent_rows(34, 4, 17).tolist()] * 2
+    assert frame_numbers(batch).tolist() == [Coding(4, 17).rows(34).tolist()] * 2
 
 
 def test_what_was_encoded_is_used_again(shards: Path, tmp_path: Path, encoded: list[int]) -> None:

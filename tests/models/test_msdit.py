@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from gamegen_x.models.coding import Coding
 from gamegen_x.models.gamegen import Conditions, GameGenX
 from gamegen_x.models.instructnet import CarryOver, InstructNet, actions_per_latent
 from gamegen_x.models.layers.expectation import Expectation, velocity_around
@@ -354,7 +355,7 @@ def test_residuals_are_spread_evenly_and_end_with_the_last_block():
 
 def test_actions_are_cut_into_latent_frames_and_a_short_first_one_is_led_by_its_first_keys():
     actions = torch.arange(10.0).view(1, 10, 1)
-    grouped = actions_per_latent(actions, 4, chunk_frames=None)
+    grouped = actions_per_latent(actions, Coding(4, None))
     assert grouped.flatten().tolist() == [0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
 
 

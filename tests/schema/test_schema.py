@@ -56,6 +56,15 @@ def test_an_action_space_with_unusable_keys_is_refused(keys):
         ActionSpace("bad", keys)
 
 
+def test_a_sentence_is_heard_in_the_middle_or_where_it_was_asked_for_and_never_after_the_end():
+    assert Instruction.said("Snow.", None, 48) == Instruction("Snow.", 24)
+    assert Instruction.said("Snow.", None, 48, num_given=16) == Instruction("Snow.", 32)
+    assert Instruction.said("Snow.", 3, 48) == Instruction("Snow.", 3)
+    assert Instruction.said("", 48, 48) is None
+    with pytest.raises(ValueError, match="instruction_frame=48 is beyond the clip, whose 48 frames are 0 to 47"):
+        Instruction.said("Snow.", 48, 48)
+
+
 def test_captions_and_instructions_keep_the_papers_lengths():
     with pytest.raises(ValueError, match="1 to 20 words, got 21"):
         Caption(summary="word " * 21)

@@ -63,11 +63,10 @@ def test_orders_are_checked_at_the_door(tmp_path):
         maker.submit(order(keys="FLY*3"))
     with pytest.raises(ValueError, match="at most 16"):
         maker.submit(order(num_frames=17))
-    waiting = maker.submit(order(instruction_frame=None))
-    assert (waiting.stage, waiting.order.instruction_frame) == (WAITING, 4)
+    assert maker.submit(order(instruction_frame=None)).stage == WAITING
     with pytest.raises(QueueFullError):
         maker.submit(order())
-    with pytest.raises(ValueError, match="instruction_frame=16 is beyond the clip of 16 frames"):
+    with pytest.raises(ValueError, match="instruction_frame=16 is beyond the clip, whose 16 frames"):
         maker.submit(order(num_frames=16, instruction_frame=16))
     with pytest.raises(FileNotFoundError, match="weights/snowglobe-tiny"):
         generator(tmp_path, weights=str(tmp_path / "none")).submit(order())

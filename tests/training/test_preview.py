@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gamegen_x.config import build
-from gamegen_x.models.latent_rows import latent_rows
+from gamegen_x.models.coding import Coding
 from gamegen_x.sampling.clip_sampler import ClipSampler
 from gamegen_x.training.preview import Preview
 from tests.training.small_run import configure
@@ -26,7 +26,7 @@ def test_keys_and_sentences_of_a_preview_are_those_of_its_frames(tmp_path, monke
     batch = next(iter(data.val_dataloader()))
     num_frames = batch.actions.shape[2]
     frame = num_frames - 2
-    rows = torch.from_numpy(latent_rows(num_frames, task.vae.temporal_factor, chunk_frames))
+    rows = torch.from_numpy(Coding(task.vae.temporal_factor, chunk_frames).rows(num_frames))
     held, start = batch.actions, float(frame)
     if is_cached:
         latents = task.encode(batch.video)

@@ -110,7 +110,7 @@ async function order(event) {
   const { prompt, keys, num_frames: frames, instruction } = event.target.elements;
   const progress = $("order-progress");
   try {
-    let job = await ask("generate", { prompt: prompt.value, keys: keys.value, num_frames: Number(frames.value), instruction: instruction.value, instruction_frame: Math.floor(Number(frames.value) / 8) * 4, seed: Math.floor(Math.random() * 2 ** 31) });
+    let job = await ask("generate", { prompt: prompt.value, keys: keys.value, num_frames: Number(frames.value), instruction: instruction.value, seed: Math.floor(Math.random() * 2 ** 31) });
     progress.hidden = false;
     while (job.stage === "waiting" || job.stage === "running") {
       tell($("order-said"), job.stage === "waiting" ? "Waiting for its turn …" : `Drawing, ${Math.round(job.percent)} %`);

@@ -4,24 +4,25 @@ import torch
 from omegaconf import OmegaConf
 
 from gamegen_x.config import CONFIGS
-from gamegen_x.models.latent_rows import ends_a_latent, latent_of, latent_rows
+from gamegen_x.models.coding import Coding
 from gamegen_x.models.weights import build_network
 
 
 def test_rows_of_latents_follow_the_chunks_of_the_vae() -> None:
-    assert latent_rows(8, 4, None).tolist() == list(range(8))
-    assert latent_rows(6, 4, None).tolist() == [0, 0, 0, 1, 2, 3, 4, 5]
+    assert Coding(4, None).rows(8).tolist() == list(range(8))
+    assert Coding(4, None).rows(6).tolist() == [0, 0, 0, 1, 2, 3, 4, 5]
     seventeen = [0, 0, 0, *range(17)]
-    assert latent_rows(34, 4, 17).tolist() == [*seventeen, *(17 + frame for frame in seventeen)]
+    assert Coding(4, 17).rows(34).tolist() == [*seventeen, *(17 + frame for frame in seventeen)]
 
 
 @pytest.mark.parametrize("chunk_frames", [None, 16, 17, 18])
 def test_the_latent_of_a_frame_and_where_latents_end_are_those_of_the_rows(chunk_frames: int | None) -> None:
-    rows = latent_rows(144 if chunk_frames is None else 8 * chunk_frames, 4, chunk_frames)
+    coding = Coding(4, chunk_frames)
+    rows = coding.rows(144 if chunk_frames is None else 8 * chunk_frames)
     for frame in range(int(rows[-1]) + 1):
-        assert latent_of(frame, 4, chunk_frames) == np.searchsorted(rows, frame) // 4
-        first_after = np.searchsorted(rows, frame)  # the first row that shows this frame
-        assert ends_a_latent(frame, 4, chunk_frames) == (first_after % 4 == 0)
+        first_row = np.searchsorted(rows, frame)  # that shows this frame
+        assert coding.latent_of(frame) == first_row // 4
+        assert coding.ends_a_latent(frame) == (first_row % 4 == 0)
 
 
 @pytest.mark.parametrize("chunk_frames", [None, 17])
@@ -30,4 +31,4 @@ def test_there_are_as_many_rows_as_the_vae_makes_latents(num_frames: int, chunk_
     description = OmegaConf.load(CONFIGS / "vae" / "tiny.yaml")
     with torch.device("meta"):
         vae = build_network({**OmegaConf.to_container(description), "chunk_frames": chunk_frames})
-    assert len(latent_rows(num_frames, 4, chunk_frames)) == 4 * vae.num_latent_frames(num_frames)
+    assert len(vae.coding.rows(num_frames)) == 4 * vae.num_latent_frames(num_frames)
