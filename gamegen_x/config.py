@@ -178,7 +178,8 @@ def check(cfg: DictConfig, kinds: Kinds = MappingProxyType({}), root: str | None
     raw: Any = OmegaConf.to_container(cfg, resolve=False)
     mistakes = [f"{key} is missing; give it a value: {key}=..." for key in _missing(raw, "")]
     is_complete = not mistakes
-    mistakes += _stray_mistakes(cfg, root)
+    referenced = frozenset(_references(raw, ()))
+    mistakes += _stray_mistakes(cfg, root, referenced)
     mistakes += _kind_mistakes(_root_file(root) or {}, raw, "", kinds)
     for place, target in kinds.items():
         if isinstance(target, str):
@@ -187,7 +188,7 @@ def check(cfg: DictConfig, kinds: Kinds = MappingProxyType({}), root: str | None
     if is_complete:
         resolved = OmegaConf.to_container(cfg, resolve=True)
         told = {mistake.split(":")[0] for mistake in mistakes}
-        found = _target_mistakes(resolved, "", frozenset(_references(raw, ())))
+        found = _target_mistakes(resolved, "", referenced)
         mistakes += [mistake for mistake in found if _written_at(raw, mistake.split(":")[0]) not in told]
     if len(mistakes) == 1:
         raise ValueError(mistakes[0])
@@ -277,12 +278,12 @@ def _missing(value: Any, place: str) -> Iterator[str]:
             yield from _missing(item, _join(place, str(name)))
 
 
-def _stray_mistakes(cfg: DictConfig, root: str | None) -> list[str]:
-    """Top-level names that neither the root file nor a config group knows: typos in experiment files."""
+def _stray_mistakes(cfg: DictConfig, root: str | None, referenced: frozenset[str]) -> list[str]:
+    """Top-level names that neither the root file nor a config group knows and nothing refers to: typos in files."""
     known = _known_at_the_top(root)
     if known is None:
         return []
-    strays = [str(name) for name in cfg if name not in known]
+    strays = [str(name) for name in cfg if name not in known and name not in referenced]
     return [f"{name}: unknown, nothing reads it{nearest(name, sorted(known))}" for name in strays]
 
 

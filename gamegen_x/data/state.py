@@ -181,9 +181,10 @@ def draw_others(
     facts: Facts, frames_per_latent: int, size: tuple[int, int], picture: tuple[int, int]
 ) -> Float[np.ndarray, "p t 1 h w"]:
     """Where each player sees others during a latent frame."""
-    visible = facts["visible"] & ~np.eye(facts["visible"].shape[-1], dtype=bool)
+    seers, seen = facts["visible"].shape[-2:]
+    visible = facts["visible"] & ~np.eye(seers, seen, dtype=bool)
     places = to_grid(facts["screen_xy"], size, picture)
-    drawn = draw_places(places, visible, frames_per_latent, visible.shape[-1], size)
+    drawn = draw_places(places, visible, frames_per_latent, seen, size)
     return np.asarray(drawn.sum(axis=2, keepdims=True))
 
 
