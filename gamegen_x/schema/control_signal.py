@@ -63,6 +63,10 @@ class ControlSignal:
         if not isinstance(said, str):
             raise ValueError(f"instruction.text is a string, got {said!r}")
         try:
+            said.encode()
+        except UnicodeEncodeError:  # JSON can spell half a character, nothing can write it
+            raise ValueError(f"instruction.text is made of whole characters, got {said!r}") from None
+        try:
             seconds = float(timestamp)
         except OverflowError:
             raise ValueError("timestamp is a finite number of seconds, got an integer beyond all floats") from None

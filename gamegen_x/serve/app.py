@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI, HTTPException, Request, Response, WebSocket, WebSocketDisconnect, status
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, ConfigDict, Field
@@ -89,6 +90,7 @@ def create_app(host: Host) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.host = host
+    app.add_exception_handler(RequestValidationError, _refuse)
     _add_doors(app, host)
     _add_play(app, host)
     _add_rooms(app, host)
@@ -96,6 +98,13 @@ def create_app(host: Host) -> FastAPI:
     _add_figures(app, host)
     app.mount("/", StaticFiles(directory=STATIC, html=True), name="page")
     return app
+
+
+def _refuse(_: Request, mistake: Exception) -> Response:
+    """What is wrong with a request's values, without the values: not all of them can be written."""
+    assert isinstance(mistake, RequestValidationError)
+    found = [{name: each[name] for name in ("type", "loc", "msg")} for each in mistake.errors()]
+    return Response(json.dumps({"detail": found}), 422, media_type="application/json")
 
 
 def _add_doors(app: FastAPI, host: Host) -> None:

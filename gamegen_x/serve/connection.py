@@ -101,6 +101,11 @@ class Connection:
             self.lost(now)
             self.close_code = CLOSE_NORMALLY
 
+    @property
+    def is_seated(self) -> bool:
+        """Whether its seat is still its own: somebody may have come back to it from elsewhere."""
+        return self.seat is not None and self._is_mine(self.seat)
+
     def lost(self, now: float) -> None:
         """The socket is gone; the seat stays for a while."""
         if self.room is not None and self.seat is not None and self._is_mine(self.seat):

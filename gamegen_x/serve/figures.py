@@ -132,9 +132,9 @@ class _Collector:
         yield CounterMetricFamily(
             "ggx_model_restarts", "times that the model's process was started again", value=restarts
         )
+        summaries = [r.room.metrics.summary(r.room.world.fps) for r in rooms if r.room.metrics.num_ticks]
         for name in SYNC:
-            values = [r.room.metrics.summary(r.room.world.fps)[name] for r in rooms if r.room.metrics.num_ticks]
-            mean = float(np.mean(values)) if values else 0.0
+            mean = float(np.mean([each[name] for each in summaries])) if summaries else 0.0
             yield GaugeMetricFamily(f"ggx_sync_{name}", "mean over rooms; see docs/multiplayer.md", value=mean)
 
     def _counts(self, rooms: Sequence[OpenRoom]) -> Iterator[Metric]:

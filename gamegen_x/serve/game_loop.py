@@ -73,9 +73,13 @@ class Viewer:
         is_thin = self.line is not None and self.line.has_reached(HALVED)
         return self.tier.halved() if is_room_in_trouble or is_thin else self.tier
 
-    @property
-    def view(self) -> int:
-        return self.watches if self.seat.number == SPECTATOR else self.seat.number
+    def view(self, here: Sequence[int]) -> int:
+        """Whose pictures they see: their own; a spectator those of a player who is `here`, if anybody is."""
+        if self.seat.number != SPECTATOR:
+            return self.seat.number
+        if self.watches not in here and here:
+            self.watches = here[0]
+        return self.watches
 
 
 @dataclass
@@ -149,6 +153,7 @@ class GameLoop:
         self.wake_everybody()
 
     def _offer(self, viewer: Viewer, block: Block, pictures: EncodedBlock, reflects: int) -> None:
+        here = [seat.number for seat in self.room.seats if seat.is_here]
         viewer.seat.outbox.put(
             Frame(
                 seq=self.num_drawn,
@@ -158,7 +163,7 @@ class GameLoop:
                 is_key=True,
                 input_tick=reflects,
                 t_generated=self._milliseconds(self.clock.now()),
-                payload=pictures.payload(viewer.view, self._tier(viewer)),
+                payload=pictures.payload(viewer.view(here), self._tier(viewer)),
             )
         )
 

@@ -75,7 +75,7 @@ class Generator:
         """Raises ValueError on keys that the weights do not know or an instruction that nobody would hear,
         FileNotFoundError where there are no weights, QueueFullError where too many wait."""
         space = ActionSpace.from_dict(read_config(self.rules.weights)["action_space"])
-        space.parse(order.keys)
+        space.parse(order.keys, self.rules.max_frames)
         if order.num_frames > self.rules.max_frames:
             raise ValueError(f"num_frames is at most {self.rules.max_frames}, got {order.num_frames}")
         Instruction.said(order.instruction, order.instruction_frame, order.num_frames)
@@ -108,6 +108,8 @@ class Generator:
                     await self._make(job)
             except TimeoutError:
                 self._change(job.id, stage=FAILED, said=f"took longer than {self.rules.patience_s:g} seconds")
+            except OSError as mistake:  # no process could be started: the next clip may fare better
+                self._change(job.id, stage=FAILED, said=str(mistake))
             self._forget_old()
 
     async def _make(self, job: Job) -> None:

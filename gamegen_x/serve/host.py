@@ -268,7 +268,10 @@ class Host:
             except JoinError as refusal:
                 log.warning("room %s is not taken up: %s", name, refusal)
         self._stage = Stage("building the first world", 50)
-        await self.lobby.open(self.order(self.cfg.first_room.name))
+        try:
+            await self.lobby.open(self.order(self.cfg.first_room.name))
+        except JoinError as refusal:  # all rooms are worlds that were taken up
+            log.warning("no first room: %s", refusal)
         self._stage = Stage("ready", 100)
 
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
@@ -54,6 +54,7 @@ class OpenRoom:
     close: Callable[[], None] = lambda: None  # what else is to be given back
     task: asyncio.Task[None] | None = None
     empty_since: float = field(default_factory=time.monotonic)
+    _true_views: tuple[int, Sequence[Frame]] = (-1, ())  # of the tick that was asked for last, whoever asked
 
     @property
     def is_empty(self) -> bool:
@@ -61,8 +62,13 @@ class OpenRoom:
 
     def true_view(self, seat: int) -> Frame:
         """What a player would see now if the game itself drew it."""
-        keys = np.zeros((1, self.room.world.num_players, self.room.world.keys.num_keys), np.uint8)
-        return self.truth.draw([self.room.state], keys)[0][seat]
+        tick, views = self._true_views
+        if tick != self.room.tick or not views:
+            tick = self.room.tick
+            keys = np.zeros((1, self.room.world.num_players, self.room.world.keys.num_keys), np.uint8)
+            views = self.truth.draw([self.room.state], keys)[0]
+            self._true_views = tick, views
+        return views[seat]
 
     def players(self) -> list[int]:
         """The seats whose players are here."""
@@ -137,6 +143,8 @@ class Lobby:
             now = time.monotonic()
             for name, each in list(self.rooms.items()):
                 await asyncio.to_thread(each.recorder.flush)
+                if self.rooms.get(name) is not each:  # it made space for another one meanwhile
+                    continue
                 if each.task is not None and each.task.done():
                     await self._give_up(each, each.task)
                 elif each.task is not None and not each.is_empty:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection as Pipe
 from multiprocessing.process import BaseProcess
 from multiprocessing.shared_memory import SharedMemory
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -112,6 +113,7 @@ class ModelProcess:
         self._free = list(range(max_rooms))
         self._memory = SharedMemory(create=True, size=max_rooms * self.shape.room_bytes)
         self._pipe: Pipe | None = None
+        self._requests: SimpleQueue[DrawRequest | CloseRequest | None] = SimpleQueue()  # None: no more of them
         self._waiting: dict[int, tuple[float, asyncio.Future[bool]]] = {}
         self._count = 0
         self._progress_at = 0.0
@@ -184,11 +186,13 @@ class ModelProcess:
         self.pid = process.pid or 0
         self.generation += 1
         self._pipe = ours
+        self._requests = SimpleQueue()
         ended = asyncio.Event()
-        reader = threading.Thread(
-            target=self._read, args=(ours, asyncio.get_running_loop(), ended), daemon=True, name="model reader"
-        )
+        loop = asyncio.get_running_loop()
+        reader = threading.Thread(target=self._read, args=(ours, loop, ended), daemon=True, name="model reader")
+        writer = threading.Thread(target=_write, args=(ours, self._requests), daemon=True, name="model writer")
         reader.start()
+        writer.start()
         return process, ended
 
     async def _watch(self, process: BaseProcess, ended: asyncio.Event) -> str:
@@ -229,12 +233,10 @@ class ModelProcess:
             answer.set_result(isinstance(news, Drawn))
 
     def _send(self, request: DrawRequest | CloseRequest) -> bool:
+        """Never waits: a pipe is full where the process is busy, and for ever where it hangs."""
         if self._pipe is None:
             return False
-        try:
-            self._pipe.send(request)
-        except OSError:
-            return False
+        self._requests.put(request)
         return True
 
     def _fail_all(self) -> None:
@@ -242,8 +244,16 @@ class ModelProcess:
             if not answer.done():
                 answer.set_result(False)
         if self._pipe is not None:
+            self._requests.put(None)
             self._pipe.close()
             self._pipe = None
+
+
+def _write(pipe: Pipe, requests: SimpleQueue[DrawRequest | CloseRequest | None]) -> None:
+    """In a thread: hands on what is asked of the process. Where that fails, whoever reads from it notices."""
+    with contextlib.suppress(OSError, TypeError):  # TypeError: the pipe was closed while it was full
+        while (request := requests.get()) is not None:
+            pipe.send(request)
 
 
 class ModelViews:

@@ -121,7 +121,11 @@ class ControlError(ValueError):
 
 
 async def control_once(host: Host, room: str, resume: str, signal: str) -> dict[str, Any]:
-    """Takes a seat (again), holds the signal's keys until the next picture, and keeps the seat for the next call."""
+    """Takes a seat (again), holds the signal's keys until the next picture, and keeps the seat for the next call.
+
+    Where the call fails all is as before: a seat that it took is given back, and one that it came back to keeps its
+    token. Raises ControlError.
+    """
     connection = Connection(host.lobby.find, host.harness.connection, host.clock.now())
     connection.receive(encode(Hello(PROTOCOL, room, resume=resume)), host.clock.now())
     welcome = _answer(connection)
@@ -129,6 +133,7 @@ async def control_once(host: Host, room: str, resume: str, signal: str) -> dict[
     assert isinstance(welcome, Welcome)
     assert seat is not None
     viewer = Viewer(seat, host.tiers[0])
+    frame: Frame | None = None
     try:
         with host.lobby.viewing(viewer, room) as found:
             tick = found.room.tick
@@ -138,6 +143,12 @@ async def control_once(host: Host, room: str, resume: str, signal: str) -> dict[
     except TimeoutError:
         raise ControlError(503, "no picture came in time; the world may be waiting for its model", 5) from None
     finally:
+        if connection.room is not None and connection.is_seated:
+            connection.room.let_go(seat)
+            if frame is None and resume:
+                seat.resume_before = resume
+            elif frame is None:
+                connection.room.leave(seat, host.clock.now())
         connection.lost(host.clock.now())
     picture = split_pictures(frame.payload)[-1]
     return {

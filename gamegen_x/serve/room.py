@@ -205,6 +205,10 @@ class Room:
             seat.outbox.clear()
             self._announce("away", seat.number, now)
 
+    def let_go(self, seat: Seat) -> None:
+        """Whatever keys a seat holds act no longer, from the next tick on."""
+        seat.inputs, seat.held = seat.inputs.ended(self.tick), None
+
     def leave(self, seat: Seat, now: float) -> None:
         """Gives a seat back. The world goes on; its body stays, and holds no key."""
         if seat.number == SPECTATOR:

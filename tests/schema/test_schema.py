@@ -39,6 +39,7 @@ def test_a_key_string_is_read_in_any_case():
         ("", "empty"),
         ("w+fly*3", "unknown key 'fly'"),
         ("w24", r"W\*24"),
+        ("w*4 d*1000000000000", "more than 1000000 frames"),
     ],
 )
 def test_a_wrong_key_string_is_refused_with_what_is_known(text, message):
@@ -94,7 +95,8 @@ def test_a_control_signal_survives_the_wire(timestamp, keys, is_down, text):
         '{"type":"control","timestamp":NaN}', '{"type":"control","timestamp":1,"keyboard":[]}',
         '{"type":"control","timestamp":1,"keyboard":{"keys":"w"}}',
         '{"type":"control","timestamp":1,"keyboard":{"keys":["w"],"state":1}}',
-        '{"type":"control","timestamp":1,"instruction":{"text":5}}', b"\xff\xfe", "[" * 100_000,
+        '{"type":"control","timestamp":1,"instruction":{"text":5}}',
+        '{"type":"control","timestamp":1,"instruction":{"text":"snow \\ud800"}}', b"\xff\xfe", "[" * 100_000,
     ],
 )  # fmt: skip
 def test_a_malformed_control_signal_is_a_value_error(message):

@@ -117,6 +117,26 @@ def test_one_control_signal_gives_one_picture_and_keeps_the_seat(web):
     assert refused.status_code == 422
     assert "fly" in refused.text
     assert web.post("/control", json={"room": "nowhere", "signal": signal}).status_code == 404
+    last = web.post("/control", json={"room": "snowfield", "resume": again["resume"], "signal": signal}).json()
+    assert last["seat"] == first["seat"]  # the mistake cost nothing
+
+
+def test_a_call_that_failed_leaves_no_seat_and_no_key_behind(web, server):
+    room = {"name": "once", "num_players": 1}
+    web.post("/rooms", json=room)
+    seats = server.rooms["once"].room.seats
+    signal = {"type": "control", "timestamp": 1, "keyboard": {"keys": ["w"], "state": True}}
+    wrong = {**signal, "keyboard": {"keys": ["fly"]}}
+    assert web.post("/control", json={"room": "once", "signal": wrong}).status_code == 422
+    assert not seats[0].resume  # as nobody had sat there
+    answer = web.post("/control", json={"room": "once", "signal": signal}).json()
+    assert server.rooms["once"].room.seats[0].inputs.at(answer["tick"] + 9) == 0
+
+
+@pytest.mark.parametrize("path", ["/rooms", "/control", "/generate"])
+def test_half_a_character_is_refused_like_any_other_mistake(web, path):
+    for body in ('{"name": "\\ud800"}', '{"prompt": "\\ud800"}', '{"keys": "\\ud800", "room": "\\ud800"}'):
+        assert web.post(path, content=body, headers={"Content-Type": "application/json"}).status_code in (404, 422)
 
 
 def test_a_plain_client_gets_bare_pictures_and_sends_plain_signals(server):

@@ -1,6 +1,7 @@
 """The clock of a room, and the lobby that starts and stops it: real asyncio, a small world."""
 
 import asyncio
+import threading
 import time
 
 import numpy as np
@@ -13,7 +14,7 @@ from gamegen_x.serve.frame_codec import Tier, split_pictures
 from gamegen_x.serve.game_loop import GameLoop, TickClock, Viewer
 from gamegen_x.serve.lobby import Lobby, LobbyRules, OpenRoom, RoomOrder
 from gamegen_x.serve.pebbles import Pebbles
-from gamegen_x.serve.protocol import PROTOCOL, Frame, Hello
+from gamegen_x.serve.protocol import PROTOCOL, Frame, Hello, Role
 from gamegen_x.serve.recorder import Played, Recorder, RecordingRules
 from gamegen_x.serve.room import Room
 from gamegen_x.serve.seat import JoinError
@@ -192,6 +193,28 @@ def test_a_full_lobby_gives_up_an_empty_room_but_never_one_with_players():
         assert await rooms.open(order("busy")) is found
 
     asyncio.run(session())
+
+
+def test_a_room_that_made_space_while_it_was_flushed_does_not_stop_the_lobby():
+    async def session():
+        rooms = lobby(max_rooms=1, keep_s=0.01)
+        found = await rooms.open(order("empty"))
+        flushing, has_gone = threading.Event(), threading.Event()
+        found.recorder.flush = lambda: (flushing.set(), has_gone.wait(30))
+        async with rooms.running():
+            await until(flushing.is_set)
+            await rooms.open(order("busy"))
+            has_gone.set()
+            await until(lambda: not rooms.rooms)  # the keeper lives, and closes the other one, too
+
+    asyncio.run(session())
+
+
+def test_spectators_see_through_the_eyes_of_somebody_who_is_here():
+    room, loop = made(Grey())
+    viewer = Viewer(room.join(Hello(PROTOCOL, "r", Role.SPECTATOR), 0.0)[0], CRISP)
+    assert (viewer.view([]), viewer.view([1, 2]), viewer.view([0, 1]), viewer.view([0])) == (0, 1, 1, 0)
+    assert seated(room, loop).view([1]) == 0  # who plays sees their own
 
 
 @pytest.mark.parametrize("name", ["", "-x", "Ä", "a/b", "..", "x" * 33, "a b"])

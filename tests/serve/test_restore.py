@@ -102,6 +102,20 @@ def test_a_server_goes_on_only_with_worlds_that_it_would_make_itself(cfg, tmp_pa
     assert taken_up("first_room.name=hill", "first_room.num_players=3") == ["hill"]
 
 
+def test_a_server_whose_rooms_are_all_worlds_of_before_is_ready(cfg, tmp_path):
+    recorded(cfg, tmp_path, num_ticks=30)[1].close()
+    host = Host(serve_config(f"recording.folder={tmp_path}", "lobby.max_rooms=1"))
+
+    async def session():
+        async with host.running():
+            async with asyncio.timeout(PATIENCE_S):
+                while not host.stage.is_ready:
+                    await asyncio.sleep(0.02)
+            return list(host.lobby.rooms)
+
+    assert asyncio.run(session()) == ["hill"]
+
+
 # Seats of an earlier life
 
 
