@@ -38,7 +38,7 @@ def main(cfg: DictConfig) -> None:
     save_networks(output, networks, {k: v for k, v in config.items() if k != "format"}, getattr(torch, cfg.dtype))
     parameters = {name: sum(value.numel() for value in network.parameters()) for name, network in networks.items()}
     size = sum(path.stat().st_size for path in output.glob("*.safetensors"))
-    card = model_card(output.name, to_dict(cfg)["card"], config, parameters, size, result, stages)
+    card = model_card(output.name, to_dict(cfg)["card"], config, parameters, size, cfg.dtype, result, stages)
     with atomic_file(output / "README.md") as path:
         path.write_text(card)
     print(json.dumps({"output": str(output), "megabytes": round(size / 1e6, 2)}))
@@ -50,6 +50,7 @@ def model_card(
     config: Mapping[str, Any],
     parameters: Mapping[str, int],
     size: int,
+    dtype: str,
     result: Mapping[str, Any],
     stages: Mapping[str, Mapping[str, Any]],
 ) -> str:
@@ -60,7 +61,8 @@ def model_card(
         words["summary"],
         f"- {config['height']}x{config['width']} pixels, {config['fps']:g} frames a second, keys `{keys}`\n"
         f"- kind `{config['kind']}`, sampled with `{json.dumps(config['sampler'])}` unless told otherwise\n"
-        f"- {size / 1e6:.1f} MB of safetensors in bfloat16; licence {words['licence']}",
+        f"- {size / 1e6:.1f} MB of safetensors in {dtype}, measured before they were rounded to it; "
+        f"licence {words['licence']}",
         "```bash\n" + "\n".join(words["try_it"]) + "\n```",
         "## Networks",
         table(["network", "parameters"], [[part, f"{count / 1e6:.2f} M"] for part, count in parameters.items()]),

@@ -66,6 +66,7 @@ def walk(stages: Sequence[Stage], folder: Path, report_every_seconds: float) -> 
     """Runs the stages that are not done yet and gives the seconds of each. Raises ValueError where a command fails."""
     done_file = folder / "done.json"
     done: dict[str, dict[str, Any]] = json.loads(done_file.read_text()) if done_file.is_file() else {}
+    check_the_same(stages[:-1], done, folder)  # the last one may be repeated in another way
     for number, stage in enumerate(stages, 1):
         commands = [list(command) for command in stage.commands]
         if done.get(stage.name, {}).get("commands") == commands:
@@ -81,6 +82,17 @@ def walk(stages: Sequence[Stage], folder: Path, report_every_seconds: float) -> 
         with atomic_file(done_file) as path:
             path.write_text(json.dumps(done, indent=2) + "\n")
     return {stage.name: done[stage.name]["seconds"] for stage in stages}
+
+
+def check_the_same(stages: Sequence[Stage], done: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
+    """Raises ValueError where a stage was done with other commands: what later ones made of it would be kept."""
+    for stage in stages:
+        commands = [list(command) for command in stage.commands]
+        if stage.name in done and done[stage.name]["commands"] != commands:
+            raise ValueError(
+                f"{folder} was walked with other commands of its stage {stage.name}, and what stands on them would be "
+                "taken for new; remove that folder, or name another one: folder=..."
+            )
 
 
 def run(stage: Stage, logs: Path, report_every_seconds: float) -> float:

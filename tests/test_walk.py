@@ -25,11 +25,15 @@ def test_a_walk_runs_its_stages_in_order_and_not_twice(tmp_path, capsys):
     assert "done before" in capsys.readouterr().out
 
 
-def test_a_stage_whose_command_changed_is_run_again(tmp_path):
+def test_only_a_last_stage_may_be_repeated_with_another_command(tmp_path):
     seen = tmp_path / "seen"
-    walk([a_stage("first", append(seen, "1"))], tmp_path, 1.0)
-    walk([a_stage("first", append(seen, "2"))], tmp_path, 1.0)
-    assert seen.read_text() == "12"
+    first, last = a_stage("first", append(seen, "1")), a_stage("last", append(seen, "2"))
+    walk([first, last], tmp_path, 1.0)
+    walk([first, a_stage("last", append(seen, "3"))], tmp_path, 1.0)
+    assert seen.read_text() == "123"
+    with pytest.raises(ValueError, match="was walked with other commands of its stage first"):
+        walk([a_stage("first", append(seen, "4")), last], tmp_path, 1.0)
+    assert seen.read_text() == "123"
 
 
 def test_commands_of_one_stage_run_side_by_side(tmp_path):
@@ -82,7 +86,7 @@ def test_a_model_card_holds_the_runs_figures_and_commands():
     config = {"action_space": {"keys": ["w"]}, "height": 64, "width": 64, "fps": 24.0, "kind": "base", "sampler": {}}
     result = {"sr_c": 0.912345, "ceiling_accuracy": 0.98, "seconds_total": 120.0}
     stages = {"train": {"commands": [["train.py", "experiment=x"]], "seconds": 60.0}}
-    card = model_card("mine", words, config, {"vae": 4_000_000}, 1_000_000, result, stages)
+    card = model_card("mine", words, config, {"vae": 4_000_000}, 1_000_000, "float16", result, stages)
     assert "| SR-C | 0.912 | 0.98 |  |" in card
     assert "python train.py experiment=x" in card
     assert "| vae | 4.00 M |" in card

@@ -76,7 +76,11 @@ class DescribedVAE:
     @cached_property
     def kind(self) -> LatentKind:
         return LatentKind(
-            weights=hash_file(self.weights / "vae.safetensors", self.config["networks"]["vae"]),
+            weights=hash_file(
+                self.weights / "vae.safetensors",
+                self.config["networks"]["vae"],
+                *([] if self.settings.is_autocast else ["without autocast"]),
+            ),
             temporal_factor=self.network.temporal_factor,
             chunk_frames=self.network.chunk_frames,
             shift=float(self.config["latent_shift"]),
@@ -238,11 +242,14 @@ class Split:
 
     def _shape(self, plan: BucketPlan) -> Shape:
         num_frames, step, num_latent_frames = plan.bucket.num_frames, self.settings.start_multiple, 0
-        if self.vae is not None:
-            step = self.vae.network.temporal_factor
-            num_latent_frames = self.vae.network.num_latent_frames(num_frames)
+        num_rows = num_frames
+        if self.vae is not None:  # windows begin with a chunk of the VAE, as everything that is decoded does
+            network = self.vae.network
+            step = network.num_latent_frames(network.unit_frames) * network.temporal_factor
+            num_latent_frames = network.num_latent_frames(num_frames)
+            num_rows = num_latent_frames * network.temporal_factor
         rules = WindowRules(
-            num_rows=num_latent_frames * step if self.vae else num_frames,
+            num_rows=num_rows,
             step=step,
             instruction_share=self.settings.instruction_share,
             max_instruction_age=self.settings.max_instruction_age,

@@ -162,7 +162,9 @@ class JudgeTraining:
 
     def judges(self, recordings: Recordings, commands: Commands, device: torch.device) -> Judges:
         """Trained judges with their ceilings; the same data and settings give the same judges."""
-        key = json.dumps([self.settings, recordings.data_id, list(commands.names)], sort_keys=True)
+        clips = [[f"{clip.key} {clip.num_frames}" for clip in part] for part in (recordings.train, recordings.val)]
+        chosen = hashlib.sha256(json.dumps(clips).encode()).hexdigest()[:16]  # of the data, by `reading`
+        key = json.dumps([self.settings, recordings.data_id, chosen, list(commands.names)], sort_keys=True)
         folder = self.folder / hashlib.sha256(key.encode()).hexdigest()[:16]
         inverse_dynamics, environment = self._untrained(recordings)
         if (folder / "judges.json").is_file():

@@ -33,7 +33,10 @@ class VideoQuality:
         real = self._windows([view for clip in subject.recordings.val for view in clip.video], window)
         other = self._windows([view for clip in subject.recordings.train for view in clip.video], window)
         num_windows = min(len(generated), len(real), len(other))  # distances grow as samples get fewer: compare equals
-        windows = {"generated": generated[:num_windows], "real": real[:num_windows], "other": other[:num_windows]}
+        windows = {
+            name: found[torch.linspace(0, len(found) - 1, num_windows).round().long()]
+            for name, found in (("generated", generated), ("real", real), ("other", other))
+        }
         judges = subject.judges
         figures: dict[str, object] = {"video_quality_num_windows": num_windows}
         rows: list[Row] = []

@@ -242,7 +242,7 @@ class InstructNet(nn.Module):
             else CarryOver(latent_channels, dim, patch, keys_dim=keys_dim, state_channels=state_channels, **carry)
         )
         self.embed_words: nn.Sequential | None = None
-        if expects_words:
+        if expects_words and carry is not None:
             last = RowLinear(keys_dim, keys_dim)
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)

@@ -16,7 +16,7 @@ from gamegen_x.training.task import Task
 from gamegen_x.training.vae_losses import pixel_losses, psnr_db
 from gamegen_x.training.vae_task import there, views
 
-_LATENT_NOISE = 0
+_LATENT_NOISE, _OWN_CLIPS = range(2)
 
 
 class DecoderTask(Task):
@@ -67,7 +67,7 @@ class DecoderTask(Task):
         latents = posterior.sample(moment.noise_like(mean, _LATENT_NOISE)) if self.training else mean
         own = self._own_latents(batch)
         if own is not None and self.training:
-            num_own = round(self.own_share * len(own))
+            num_own = moment.part_of(len(own), self.own_share, _OWN_CLIPS)
             latents = torch.cat([own[:num_own], latents[num_own:]])  # clips of a batch have no order
         made = self._live_vae().decode(latents, real.shape[1])
         weight = player_weight(batch, self.player_weight, self.player_pixels)

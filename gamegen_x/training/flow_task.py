@@ -30,7 +30,7 @@ from gamegen_x.training.text_cache import TextCache
 
 # purposes of random draws
 NOISE, TIMES, TEXT_DROP, CONTROLS, CONTEXT_NOISE, CONTEXT_NOISE_LEVEL, OWN_NOISE, OWN_TIMES = range(8)
-STATE_DROP, SEATS, OVERDUE = 8, 9, 10
+STATE_DROP, SEATS, OVERDUE, OWN_CLIPS = 8, 9, 10, 11
 Tokens = tuple[Float[Tensor, "b l d"], Bool[Tensor, "b l"]]
 
 
@@ -184,7 +184,7 @@ class FlowTask(Task):
     ) -> Float[Tensor, "b p t c h w"]:
         """The latents, the first clips' as the model makes them. Clips of a batch have no order."""
         assert self.past is not None
-        num_own = round(self.past.own_share * len(latents))
+        num_own = moment.part_of(len(latents), self.past.own_share, OWN_CLIPS)
         if num_own == 0:
             return latents
         own = latents[:num_own]

@@ -143,7 +143,7 @@ def _activation_bytes(cfg: DictConfig, tokens: int) -> float:
         return 0.0
     bytes_of_value = 2 if cfg.precision == "bf16" else 4
     num_blocks = 2 * cfg.msdit.num_pairs + (cfg.instructnet.num_blocks if cfg.stage == "instruct" else 0)
-    kept = num_blocks * VALUES_KEPT_PER_FEATURE
-    if cfg.task.gradient_checkpointing:
-        kept = num_blocks + VALUES_KEPT_PER_FEATURE  # what goes into each block, and one block's own
-    return float(tokens * kept * cfg.msdit.dim * bytes_of_value)
+    kept = num_blocks * VALUES_KEPT_PER_FEATURE * bytes_of_value
+    if cfg.task.gradient_checkpointing:  # what goes into each block, which gates make float32, and one block's own
+        kept = num_blocks * BYTES_OF_WEIGHT + VALUES_KEPT_PER_FEATURE * bytes_of_value
+    return float(tokens * kept * cfg.msdit.dim)

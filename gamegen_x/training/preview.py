@@ -128,7 +128,8 @@ class Preview(L.Callback):
                 for text, start in said
             ],
         )
-        made = ClipSampler(networks, self.sampler).sample(request)
+        with task.autocast():
+            made = ClipSampler(networks, self.sampler).sample(request)
         return tuple(rearrange(video.float().cpu(), "b p t ... -> (b p) t ...") for video in (real, made))  # type: ignore[return-value]
 
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from typing import Any
@@ -42,9 +43,11 @@ class Progress(L.Callback):
         self._printed_at, self._printed_step = now, trainer.global_step
         loss = outputs["loss"] if isinstance(outputs, dict) else outputs
         value = f"  loss {loss.item():.4f}" if isinstance(loss, Tensor) else ""
-        left = format_seconds((total - trainer.global_step) * self._seconds_per_step)
-        speed = 1 / self._seconds_per_step
-        line = f"step {trainer.global_step}/{total:.0f}{value}  {speed:.2f} steps/s  {left} left"
+        of, left = "", ""
+        if math.isfinite(total):  # a run may have no end of its own
+            of = f"/{total:.0f}"
+            left = f"  {format_seconds((total - trainer.global_step) * self._seconds_per_step)} left"
+        line = f"step {trainer.global_step}{of}{value}  {1 / self._seconds_per_step:.2f} steps/s{left}"
         if sys.stderr.isatty():
             print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
         else:

@@ -23,6 +23,10 @@ class Moment:
         high, low = np.random.SeedSequence(place).generate_state(2, np.uint32)
         return torch.Generator(device).manual_seed((int(high) << 31) ^ int(low))  # 63 bits: every device takes them
 
+    def part_of(self, count: int, share: float, purpose: int) -> int:
+        """How many of `count` make up a share: a whole number that is right in the mean."""
+        return int(count * share + torch.rand((), generator=self.generator(purpose), dtype=torch.float64).item())
+
     def noise_like(self, tensor: torch.Tensor, purpose: int) -> torch.Tensor:
         """Standard normal numbers of the tensor's shape, in float32 on its device."""
         generator = self.generator(purpose, tensor.device)

@@ -27,6 +27,7 @@ from gamegen_x.training.checks import CHECKPOINTS, NEW_PARTS, differences, is_fi
 from gamegen_x.training.ema import EMA
 from gamegen_x.training.export import RUN_CONFIG, RUN_FACTS, describe, write_weights
 from gamegen_x.training.metrics_file import rewind
+from gamegen_x.training.run_tracking import finish_wandb
 from gamegen_x.training.task import Task
 
 METRICS = "metrics.csv"
@@ -48,8 +49,11 @@ def run(cfg: DictConfig, command: str) -> Path:
     checkpoint = find_start(cfg, output)
     callbacks: dict[str, L.Callback] = {name: build(node) for name, node in cfg.callbacks.items() if node is not None}
     loggers: list[Logger] = [build(node) for node in cfg.logger.values() if node is not None]
-    trainer: L.Trainer = build(cfg.trainer, callbacks=[WriteFacts(output), *callbacks.values()], logger=loggers)
+    trainer: L.Trainer = build(
+        cfg.trainer, callbacks=[WriteFacts(cfg, checkpoint is not None), *callbacks.values()], logger=loggers
+    )
     trainer.fit(task, data, ckpt_path=None if checkpoint is None else checkpoint.path)
+    finish_wandb()
     return export(cfg, command, task, data, trainer, next((c for c in callbacks.values() if isinstance(c, EMA)), None))
 
 
@@ -76,18 +80,25 @@ def fill_task(task: Task, weights: str | None) -> set[str]:
 
 
 def find_start(cfg: DictConfig, output: Path) -> Checkpoint | None:
-    """The checkpoint to go on from, None for a fresh start. Cuts the metrics back to it and writes the run's config."""
+    """The checkpoint to go on from, None for a fresh start, whose config is written."""
     checkpoint = newest(output / CHECKPOINTS) if cfg.resume and output.is_dir() else None
     if not is_first_process():
         return checkpoint
     if cfg.resume and (output / RUN_CONFIG).is_file():
         say_what_differs(cfg, output / RUN_CONFIG)
-        rewind(output / METRICS, 0 if checkpoint is None else checkpoint.step)
         where = "the beginning: no checkpoint is whole" if checkpoint is None else f"step {checkpoint.step}"
         print(f"resuming {output} from {where}", file=sys.stderr, flush=True)
+    if checkpoint is None:
+        begin(cfg, output, 0)
+    return checkpoint
+
+
+def begin(cfg: DictConfig, output: Path, step: int) -> None:
+    """Cuts the metrics back to the step that the run goes on from, and writes its config."""
+    if cfg.resume:
+        rewind(output / METRICS, step)
     with atomic_file(output / RUN_CONFIG) as path:
         path.write_text(OmegaConf.to_yaml(cfg, resolve=True))
-    return checkpoint
 
 
 def say_what_differs(cfg: DictConfig, path: Path) -> None:
@@ -124,10 +135,17 @@ def export(
 
 
 class WriteFacts(L.Callback):
-    """Writes what only the data can tell into the run's folder, so that any of its checkpoints can be exported."""
+    """Writes what only the data can tell into the run's folder, so that any of its checkpoints can be exported.
 
-    def __init__(self, output: Path) -> None:
-        self.output = output
+    Of a run that goes on nothing is touched before its checkpoint was loaded: it may be refused.
+    """
+
+    def __init__(self, cfg: DictConfig, goes_on: bool) -> None:
+        self.cfg, self.output, self.goes_on = cfg, Path(cfg.output), goes_on
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self.goes_on and trainer.is_global_zero:
+            begin(self.cfg, self.output, trainer.global_step)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero:

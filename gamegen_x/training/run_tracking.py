@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import secrets
+import sys
 from netrc import NetrcParseError, netrc
 from pathlib import Path
 
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+
+from gamegen_x.training.checks import is_first_process
 
 WANDB_HOST = "api.wandb.ai"
 
@@ -16,7 +20,9 @@ def wandb_logger(*, project: str, name: str, folder: str) -> WandbLogger:
     identity = Path(folder) / "wandb" / "id.txt"
     identity.parent.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("WANDB_SILENT", "true")
-    logger = WandbLogger(
+    if is_first_process() and not identity.is_file():
+        identity.write_text(secrets.token_hex(4))
+    return WandbLogger(
         project=project,
         name=name,
         save_dir=folder,
@@ -24,9 +30,13 @@ def wandb_logger(*, project: str, name: str, folder: str) -> WandbLogger:
         id=identity.read_text() if identity.is_file() else None,
         resume="allow" if is_logged_in() else None,
     )
-    if logger.version is not None and not identity.is_file():
-        identity.write_text(str(logger.version))
-    return logger
+
+
+def finish_wandb() -> None:
+    """Ends the run that this process logs to, where there is one: another may follow in it."""
+    wandb = sys.modules.get("wandb")
+    if wandb is not None and wandb.run is not None:
+        wandb.finish()
 
 
 def tensorboard_logger(*, folder: str) -> TensorBoardLogger:

@@ -129,6 +129,17 @@ def test_keys_follow_the_chunks_of_the_vae(tmp_path: Path) -> None:
     assert frame_numbers(batch).tolist() == [Coding(4, 17).rows(34).tolist()] * 2
 
 
+def test_windows_begin_with_a_chunk_of_the_vae(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        records = [numbered_record(clip, 1, 68).to_sample() for clip in range(8)]
+        write_shard(tmp_path / "shards" / split / "a.tar", records)
+    weights = save_weights(tmp_path / "weights", chunk_frames=17)
+    data = make_latents(tmp_path / "shards", weights, "data.num_frames=17")
+    starts = {int(row[0]) for batch in data.train_dataloader() for row in frame_numbers(batch)}
+    assert starts <= {0, 17, 34, 51}
+    assert len(starts) > 1
+
+
 def test_what_was_encoded_is_used_again(shards: Path, tmp_path: Path, encoded: list[int]) -> None:
     weights = save_weights(tmp_path / "weights")
     make_latents(shards, weights, "data.latents.batch_size=3")

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from moving_picture import COMMANDS, KEYS, write_shards
@@ -77,3 +79,6 @@ def test_judges_are_trained_once_and_the_same_data_makes_the_same_judges(tmp_pat
     assert torch.equal(first, logits("another"))  # trained again
     assert not torch.equal(first, logits("one", seed=1))
     assert len(list((tmp_path / "one").iterdir())) == 2
+    recordings = replace(recordings, train=recordings.train[:1])  # of the same data
+    logits("one")
+    assert len(list((tmp_path / "one").iterdir())) == 3

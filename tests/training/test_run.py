@@ -1,5 +1,9 @@
 """Whole runs through the real entry points, in seconds."""
 
+import re
+import shutil
+from types import SimpleNamespace
+
 import av
 import pytest
 import torch
@@ -10,6 +14,7 @@ from gamegen_x.sampling.networks import Networks
 from gamegen_x.schema.weights_folder import read_config
 from gamegen_x.training.export import load_trained, trained_weights
 from gamegen_x.training.metrics_file import read_metrics
+from gamegen_x.training.progress import Progress
 from gamegen_x.training.run import fill_task, run
 from gamegen_x.training.task import Task, TrainingDiverged
 from tests.training.small_run import configure
@@ -152,6 +157,26 @@ def test_frozen_networks_stay_in_eval_mode_while_instructnet_trains(folder, pret
     monkeypatch.setattr(Task, "training_step", look)
     run(cfg, "the command")
     assert modes == {"vae": False, "text_encoder": False, "msdit": False, "instructnet": True}
+
+
+def test_a_resume_that_is_refused_leaves_the_run_as_it_was(folder, pretrain, tmp_path):
+    run_folder = tmp_path / "copy"
+    shutil.copytree(folder / "pretrain", run_folder)
+    before = {name: (run_folder / name).read_text() for name in ("config.yaml", "metrics.csv")}
+    overrides = [f"output={run_folder}", f"weights={folder / 'vae' / 'weights'}", "resume=true", "msdit.dim=48"]
+    cfg = configure(folder, "task=pretrain", *SHORT, *overrides)
+    with pytest.raises((ValueError, RuntimeError), match="made with other settings"):
+        run(cfg, "the command")
+    assert {name: (run_folder / name).read_text() for name in before} == before
+
+
+def test_a_run_without_an_end_shows_its_steps_and_no_time_left(capsys):
+    progress = Progress(every_seconds=0.0, smoothing=0.5)
+    trainer = SimpleNamespace(global_step=0, is_global_zero=True, estimated_stepping_batches=float("inf"))
+    progress.on_train_start(trainer, None)
+    trainer.global_step = 3
+    progress.on_train_batch_end(trainer, None, None)
+    assert re.fullmatch(r"step 3  [\d.]+ steps/s\n", capsys.readouterr().err)
 
 
 def test_what_made_the_weights_stands_beside_them(instruct):
