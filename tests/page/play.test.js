@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { figureLines, graded } from "../../gamegen_x/serve/static/figures.js";
-import { HeldKeys, KeyMap, labelOf } from "../../gamegen_x/serve/static/keys.js";
-import { Line } from "../../gamegen_x/serve/static/line.js";
+import { HeldKeys, KeyMap, isForGames, labelOf } from "../../gamegen_x/serve/static/keys.js";
+import { Line, PATIENCE_MS, Unreachable } from "../../gamegen_x/serve/static/line.js";
 import { View, directions, shiftOf } from "../../gamegen_x/serve/static/view.js";
 import { refusalOf, sentenceOf, troubleOf } from "../../gamegen_x/serve/static/words.js";
 
@@ -20,6 +20,11 @@ test("a key map finds keys by their place on the keyboard, and keeps what was ch
   assert.equal(new KeyMap(KEYS, storage(stored)).keyOf("KeyW"), "e");
   map.reset();
   assert.equal(new KeyMap(KEYS, storage(stored)).keyOf("KeyW"), "w");
+});
+
+test("keys that the page, the browser or other keys need are none of the world's", () => {
+  for (const code of ["Tab", "Enter", "NumpadEnter", "Escape", "F3", "F12", "ShiftLeft", "ControlRight", "AltLeft", "MetaLeft", "CapsLock", ""]) assert.ok(!isForGames(code), code);
+  for (const code of ["KeyF", "Digit1", "Space", "ArrowUp", "Numpad8", "Comma", "Backspace"]) assert.ok(isForGames(code), code);
 });
 
 test("a damaged key map is forgotten", () => {
@@ -100,21 +105,35 @@ for (const count of [1, 4]) {
   });
 }
 
-test("a server that restarts is waited for, and the page says so until it is back", async () => {
+/** A Line, the sockets that it opens and what it tells; its timer stands still, as that of a hidden page nearly does. */
+function lineOf(session, prepare) {
   const sockets = [];
   const told = [];
-  let isUp = true;
   globalThis.WebSocket = class {
+    static CONNECTING = 0;
     static OPEN = 1;
     readyState = 0;
+    sent = [];
     constructor() {
       sockets.push(this);
     }
+    send(data) {
+      this.sent.push(data);
+    }
+    close() {
+      this.readyState = 2;
+    }
   };
-  const prepare = async () => {
-    if (!isUp) throw new TypeError("Failed to fetch");
-  };
-  const line = new Line(null, { url: "ws://server/ws", prepare, held: () => 0, tell: (state, said) => told.push([state, said]) });
+  const line = new Line(session, { url: "ws://server/ws", prepare, held: () => 1, tell: (state, said) => told.push([state, said]) });
+  clearInterval(line.timer);
+  return { line, sockets, told };
+}
+
+test("a server that restarts is waited for, and the page says so until it is back", async () => {
+  let isUp = true;
+  const { line, sockets, told } = lineOf(null, async () => {
+    if (!isUp) throw new Unreachable();
+  });
   await line.open();
   isUp = false;
   sockets[0].onclose({ code: 1012, reason: "" });
@@ -124,6 +143,56 @@ test("a server that restarts is waited for, and the page says so until it is bac
   assert.deepEqual(told, [["waiting", "going_away"], ["waiting", "going_away"]]);
   assert.equal(sockets.length, 2);
   line.close();
+});
+
+test("a socket that does not open is given up, and the next one is tried", async (t) => {
+  let now = 0;
+  t.mock.method(performance, "now", () => now);
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const { line, sockets, told } = lineOf(null, async () => {});
+  await line.open();
+  line.step();
+  assert.deepEqual(told, []);
+  now = PATIENCE_MS + 1;
+  line.step();
+  assert.equal(sockets[0].readyState, 2);
+  assert.deepEqual(told, [["waiting", "the server does not answer"]]);
+  t.mock.timers.tick(250);
+  await Promise.resolve();
+  assert.equal(sockets.length, 2);
+  sockets[0].onclose({ code: 1006, reason: "" }); // of the one before: no matter any more
+  assert.equal(told.length, 1);
+  line.close();
+});
+
+test("a page whose timer stands still says Hello, and its keys whenever something comes", async () => {
+  const calls = [];
+  const session = { welcome: null, isLost: false, connect: () => calls.push("connect"), receive: (data) => calls.push(data), step: (now, held) => calls.push(`step ${held}`), take: () => [new Uint8Array(3)], leave: () => {} };
+  const { line, sockets } = lineOf(session, async () => {});
+  await line.open();
+  sockets[0].readyState = 1;
+  sockets[0].onopen();
+  assert.equal(sockets[0].sent.length, 1);
+  sockets[0].onmessage({ data: "state" });
+  assert.equal(sockets[0].sent.length, 2);
+  assert.deepEqual(calls, ["connect", "step 1", "state", "step 1"]);
+  line.close();
+});
+
+test("what the server refuses for good is not tried again", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  for (const [status, state, tries] of [[422, "over", 1], [403, "over", 1], [429, "waiting", 2], [503, "waiting", 2]]) {
+    let asked = 0;
+    const { line, told } = lineOf(null, async () => {
+      asked += 1;
+      if (asked === 1) throw Object.assign(new Error("no such camera"), { status });
+    });
+    await line.open();
+    assert.deepEqual(told, [[state, "no such camera"]]);
+    t.mock.timers.tick(5000);
+    assert.equal(asked, tries, `${status}`);
+    line.close();
+  }
 });
 
 test("pictures of half the size are scaled up to the size of the whole ones", async () => {
@@ -147,6 +216,7 @@ test("events and troubles are told in words", () => {
   assert.match(troubleOf("room_full"), /seat/);
   assert.match(troubleOf("going_away"), /restarting.*by itself/);
   assert.match(troubleOf("went wrong"), /^Went wrong\. Trying again/);
+  assert.equal(troubleOf("no such camera", true), "The server refuses: no such camera.");
   assert.equal(labelOf("KeyW"), "w");
 });
 

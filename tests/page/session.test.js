@@ -150,6 +150,16 @@ test("who comes back says which seat was theirs, unless it was given away", () =
   assert.equal(said(session)[0][5], "");
 });
 
+test("only what closes a connection is the reason for its end", () => {
+  const { session } = seated();
+  session.receive(pack([25, "text_not_understood", "what?", "", false, 0]), 2);
+  assert.deepEqual([session.isLost, session.lastError], [false, ""]);
+  session.receive(pack([25, "room_full", "full", "", true, 0]), 3);
+  assert.deepEqual([session.isLost, session.lastError], [true, "room_full"]);
+  session.connect(4);
+  assert.equal(session.lastError, "");
+});
+
 test("bytes that nobody can read change nothing", () => {
   const { session, heard } = seated();
   const before = heard.length;

@@ -18,14 +18,28 @@ PIXELS = """() => { const c = document.getElementById("view");
   return [ggx.view.tick, [...c.getContext("2d").getImageData(0, 0, c.width, c.height).data]]; }"""
 
 
-@pytest.fixture
-def windows(server):
+@pytest.fixture(scope="module")
+def browser():
     if CHROMIUM is None:
         pytest.skip("no chromium: install one, or name it in the environment as CHROMIUM")
     with playwright.sync_playwright() as started:
         browser = started.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
-        yield [_window(browser, server) for _ in range(2)]
+        yield browser
         browser.close()
+
+
+@pytest.fixture
+def windows(browser, server):
+    opened = [_window(browser, server) for _ in range(2)]
+    yield opened
+    for page in opened:
+        page.context.close()
+
+
+@pytest.fixture(scope="module")
+def window(browser, server):
+    """One window for the tests that leave it as it was."""
+    return _window(browser, server)
 
 
 def becomes_true(page, expression):
@@ -88,3 +102,122 @@ def test_the_whole_picture_and_the_keys_are_on_the_screen_of_a_narrow_window(win
             box = page.locator(part).bounding_box()
             assert box["y"] + box["height"] <= height, f"{part} at {width}x{height}"
             assert box["x"] + box["width"] <= width, f"{part} at {width}x{height}"
+
+
+HELD = "ggx.held.take(), ggx.keyMap.keys.filter((key) => ggx.held.isHeld(key)).join()"
+
+
+def test_a_key_is_held_until_it_comes_up_whatever_has_the_focus(window):
+    keyboard = window.keyboard
+    for other in ("Enter", "Control", "Alt"):
+        keyboard.down("KeyW")
+        assert window.evaluate(HELD) == "w"
+        keyboard.down(other)
+        keyboard.up("KeyW")
+        assert window.evaluate(HELD) == "", f"w sticks after {other}"
+        keyboard.up(other)
+        keyboard.press("Escape")
+    window.click("#sentence")
+    keyboard.type("we")
+    assert (window.input_value("#sentence"), window.evaluate(HELD)) == ("we", "")
+    window.click("#show-settings")
+    for field in ("#anticipate", "#line"):
+        window.focus(field)
+        keyboard.down("KeyS")
+        assert window.evaluate(HELD) == "s", f"{field} swallows s"
+        keyboard.up("KeyS")
+    window.focus("#anticipate")
+    keyboard.press("Space")
+    assert not window.is_checked("#anticipate")
+    assert window.evaluate("document.activeElement === document.body")
+    assert window.input_value("#line") == ""
+    window.click("#show-settings")
+    assert window.mistakes == []
+
+
+def test_a_key_is_changed_or_stays_as_it_was(window):
+    def change(key):
+        window.click(f"[aria-label='Change the key for {key}']")
+        assert of(key) == "press a key …"
+
+    def of(key):
+        return window.text_content(f"[aria-label='Change the key for {key}']")
+
+    def focused():
+        return window.evaluate("document.activeElement.ariaLabel")
+
+    window.click("#show-settings")
+    usual = of("w")
+    for refused in ("Enter", "Shift", "F2"):
+        change("w")
+        window.keyboard.press(refused)
+        assert of("w") == "another key …"
+        window.keyboard.press("Escape")
+        assert (of("w"), focused()) == (usual, "Change the key for w")
+    change("w")
+    window.keyboard.press("Tab")
+    assert (of("w"), focused()) == (usual, "Change the key for a")
+    change("w")
+    change("a")
+    assert of("w") == usual
+    window.click("#history")
+    window.keyboard.press("KeyK")
+    assert (of("w"), of("a")) == (usual, "a or ←")
+    change("w")
+    window.keyboard.press("KeyK")
+    assert (of("w"), focused()) == ("k", "Change the key for w")
+    window.keyboard.down("KeyK")
+    assert window.evaluate(HELD) == "w"
+    window.keyboard.up("KeyK")
+    window.click("text=Back to the usual keys")
+    assert of("w") == usual
+    window.click("#show-settings")
+    assert window.mistakes == []
+
+
+def test_a_page_says_what_keeps_it_from_playing_and_comes_back(window):
+    def answers(path, **answer):
+        window.route(f"**/{path}", lambda route: route.fulfill(**answer))
+        window.evaluate("ggx.line.socket?.close()")
+
+    def says(sentence, is_over):
+        becomes_true(window, f"document.getElementById('trouble-said').textContent.startsWith('{sentence}')")
+        assert window.is_hidden(".spinner") == is_over
+
+    answers("readyz", status=502, content_type="text/html", body="<html>Bad Gateway</html>")
+    says("The server does not answer. Trying again", is_over=False)
+    window.unroute("**/readyz")
+    window.wait_for_selector("#trouble", state="hidden")
+    answers("rooms", status=422, content_type="application/json", body='{"detail": "no such camera"}')
+    says("The server refuses: no such camera.", is_over=True)
+    window.unroute("**/rooms")
+    with window.expect_navigation():  # as a page does that comes from the back/forward cache
+        window.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
+    window.wait_for_selector("#trouble", state="hidden")
+    assert window.mistakes == []
+
+
+def test_the_list_of_rooms_keeps_the_focus(browser, server):
+    page = browser.new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    here = [0]
+
+    def polled():
+        with page.expect_response("**/status"):
+            page.clock.run_for(3000)
+        return page.evaluate("[document.activeElement.isOld === true, document.activeElement.innerText]")
+
+    def rooms(route):
+        names = {"hill": [0, 1], "cave": here}
+        lines = [{"name": name, "world": "truth", "here": here, "seats": 4} for name, here in names.items()]
+        route.fulfill(json={"ready": True, "rooms": lines})
+
+    page.route("**/status", rooms)
+    page.clock.install()
+    page.goto(server.url)
+    page.focus("#rooms a[href='?room=cave']")
+    page.evaluate("document.activeElement.isOld = true")
+    assert polled()[0], "the list was built anew although nothing has changed"
+    here += [1, 2]
+    wait_until(lambda: polled()[1].split() == ["cave", "the", "game's", "own", "picture", "3", "of", "4"], "no news")
+    page.context.close()

@@ -2,9 +2,10 @@
 
 import re
 import shutil
-from types import SimpleNamespace
+from unittest.mock import Mock
 
 import av
+import lightning as L
 import pytest
 import torch
 
@@ -172,10 +173,11 @@ def test_a_resume_that_is_refused_leaves_the_run_as_it_was(folder, pretrain, tmp
 
 def test_a_run_without_an_end_shows_its_steps_and_no_time_left(capsys):
     progress = Progress(every_seconds=0.0, smoothing=0.5)
-    trainer = SimpleNamespace(global_step=0, is_global_zero=True, estimated_stepping_batches=float("inf"))
-    progress.on_train_start(trainer, None)
+    trainer = Mock(L.Trainer, global_step=0, is_global_zero=True, estimated_stepping_batches=float("inf"))
+    module = Mock(L.LightningModule)
+    progress.on_train_start(trainer, module)
     trainer.global_step = 3
-    progress.on_train_batch_end(trainer, None, None)
+    progress.on_train_batch_end(trainer, module, None)
     assert re.fullmatch(r"step 3  [\d.]+ steps/s\n", capsys.readouterr().err)
 
 

@@ -104,6 +104,11 @@ export class HeldKeys {
   }
 }
 
+/** Whether a key of the keyboard may be one of the world: not those that the page, the browser or other keys need. */
+export function isForGames(code) {
+  return !/^(|Unidentified|Tab|Enter|NumpadEnter|Escape|ContextMenu|F\d+|Fn(Lock)?|(Caps|Num|Scroll)Lock|(Shift|Control|Alt|Meta|OS)(Left|Right))$/.test(code);
+}
+
 /** How a key of the keyboard is called on a button. */
 export function labelOf(code) {
   const arrows = { ArrowUp: "↑", ArrowLeft: "←", ArrowDown: "↓", ArrowRight: "→", Space: "space" };

@@ -3,10 +3,19 @@
 import { SlowLine } from "./net_sim.js";
 import { PROTOCOL } from "./wire.js";
 
+export const PATIENCE_MS = 4000; // for an answer, and for a socket to open
 const STEP_MS = 16;
 const WAIT_MS = [250, 500, 1000, 2000, 4000];
+const GIVEN_UP = 4000; // the close code of a socket that this page gives up
 const RESTARTING = 1012; // the registered close code of a server that restarts
 const FINAL = new Set(["unknown_protocol", "unauthorized", "replaced", "flooding", "too_much_malformed"]);
+
+/** Nothing of the server's own answered: no line, nothing in time, or a proxy's page in its place. */
+export class Unreachable extends Error {
+  constructor() {
+    super("the server does not answer");
+  }
+}
 
 export class Line {
   /** `prepare` opens the room where the server does not have it; `held` gives the keys that are down, as bits. */
@@ -24,9 +33,10 @@ export class Line {
     try {
       await this.prepare();
     } catch (mistake) {
-      const isUnreachable = mistake instanceof TypeError;
-      this.tell("waiting", this.isRestarting && isUnreachable ? "going_away" : mistake.message);
-      this.again(mistake.status === 422);
+      const isFinal = mistake.status >= 400 && mistake.status < 500 && mistake.status !== 429; // 429: later
+      const isAway = mistake instanceof Unreachable && this.isRestarting;
+      this.tell(isFinal ? "over" : "waiting", isAway ? "going_away" : mistake.message);
+      this.again(isFinal);
       return;
     }
     if (this.isOver) return;
@@ -34,11 +44,20 @@ export class Line {
     const isMine = () => this.socket === socket;
     socket.binaryType = "arraybuffer";
     this.socket = socket;
-    this.down = new SlowLine(this.profile, (data) => isMine() && this.session.receive(data, performance.now()));
+    this.openBy = performance.now() + PATIENCE_MS;
+    this.down = new SlowLine(this.profile, (data) => {
+      if (!isMine()) return;
+      this.session.receive(data, performance.now());
+      this.step(); // a hidden page's timer is slow
+    });
     this.up = new SlowLine(this.profile, (data) => {
       if (isMine() && socket.readyState === WebSocket.OPEN) socket.send(data);
     });
-    socket.onopen = () => isMine() && this.session.connect(performance.now());
+    socket.onopen = () => {
+      if (!isMine()) return;
+      this.session.connect(performance.now());
+      this.step();
+    };
     socket.onmessage = ({ data }) => {
       this.bytesIn += data.byteLength;
       this.down.send(data);
@@ -57,7 +76,9 @@ export class Line {
   }
 
   step() {
-    if (this.socket?.readyState !== WebSocket.OPEN) return;
+    const { socket } = this;
+    if (socket?.readyState === WebSocket.CONNECTING && performance.now() > this.openBy) this.giveUp(new Unreachable().message);
+    if (socket?.readyState !== WebSocket.OPEN) return;
     this.session.step(performance.now(), this.held());
     for (const data of this.session.take()) {
       this.bytesOut += data.byteLength;
@@ -67,11 +88,13 @@ export class Line {
       this.numTries = 0;
       this.isRestarting = false;
     }
-    if (this.session.isLost) {
-      const socket = this.socket;
-      this.closed(4000, this.session.lastError ?? "");
-      socket.close();
-    }
+    if (this.session.isLost) this.giveUp(this.session.lastError);
+  }
+
+  giveUp(said) {
+    const { socket } = this;
+    this.closed(GIVEN_UP, said);
+    socket.close();
   }
 
   closed(code, reason) {

@@ -1,5 +1,6 @@
 // Before anybody plays: which room, which world, and clips made to order.
 
+import { PATIENCE_MS, Unreachable } from "./line.js";
 import { nameOf } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
@@ -7,12 +8,21 @@ const POLL_MS = 3000;
 const LOOKS = { overhead: "from above", third_person: "over the shoulder", first_person: "through your eyes", shared_screen: "one screen for all" };
 export const WORLDS = { truth: "the game's own picture", model: "generated" };
 
-export async function ask(url, body) {
+export async function ask(url, body, signal) {
   const options = body === undefined ? {} : { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
-  const response = await fetch(url, options);
-  const answer = await response.json().catch(() => ({}));
-  if (!response.ok) throw Object.assign(new Error(explained(answer.detail, response.status)), { status: response.status });
+  const { status, answer } = await answerOf(url, { ...options, signal });
+  if (status >= 400) throw Object.assign(new Error(explained(answer.detail, status)), { status });
   return answer;
+}
+
+/** What the server says in JSON, whatever its status. Throws Unreachable where it says nothing, or a proxy speaks for it. */
+export async function answerOf(url, options) {
+  try {
+    const response = await fetch(url, options);
+    return { status: response.status, answer: await response.json() };
+  } catch {
+    throw new Unreachable();
+  }
 }
 
 function explained(detail, status) {
@@ -76,17 +86,26 @@ async function showRooms() {
   if (document.hidden) return;
   let status;
   try {
-    status = await ask("status");
+    status = await ask("status", undefined, AbortSignal.timeout(PATIENCE_MS));
   } catch {
-    $("rooms").replaceChildren(line("The server does not answer. Trying again …"));
+    showLines([line("The server does not answer. Trying again …")]);
     return;
   }
   if (!status.ready) {
-    $("rooms").replaceChildren(line(`Warming up: ${status.stage}, ${status.percent} %`));
+    showLines([line(`Warming up: ${status.stage}, ${status.percent} %`)]);
     return;
   }
   const rooms = status.rooms.sort((a, b) => b.here.length - a.here.length);
-  $("rooms").replaceChildren(...(rooms.length ? rooms.map(roomLine) : [line("Nobody plays yet. Be the first.")]));
+  showLines(rooms.length ? rooms.map(roomLine) : [line("Nobody plays yet. Be the first.")]);
+}
+
+/** Shows the list anew where it has changed; the link that has the focus keeps it. */
+function showLines(lines) {
+  const list = $("rooms");
+  if (list.innerHTML === lines.map((each) => each.outerHTML).join("")) return;
+  const focused = list.contains(document.activeElement) ? document.activeElement.href : null;
+  list.replaceChildren(...lines);
+  [...list.querySelectorAll("a")].find((each) => each.href === focused)?.focus({ preventScroll: true });
 }
 
 function line(text) {

@@ -1,9 +1,9 @@
 // The page: joins what the other modules do, and nothing else.
 
 import { figureLines, paintFigures } from "./figures.js";
-import { HeldKeys, KeyMap, labelOf } from "./keys.js";
-import { Line } from "./line.js";
-import { WORLDS, ask, fill, showLobby, tell } from "./lobby.js";
+import { HeldKeys, KeyMap, isForGames, labelOf } from "./keys.js";
+import { Line, PATIENCE_MS, Unreachable } from "./line.js";
+import { WORLDS, answerOf, ask, fill, showLobby, tell } from "./lobby.js";
 import { PROFILES, profileOf } from "./net_sim.js";
 import { PlayLog } from "./play_log.js";
 import { download, savePicture, startFilm } from "./recording.js";
@@ -14,6 +14,8 @@ import { DOES, nameOf, refusalOf, sentenceOf, troubleOf } from "./words.js";
 const $ = (id) => document.getElementById(id);
 const query = new URLSearchParams(location.search);
 const MOST_HISTORY = 500;
+const TYPED = new Set(["text", "number", "search", "textarea"]); // fields that take letters
+const OWN_KEYS = { checkbox: ["Space"], "select-one": ["Space", "Enter", "ArrowUp", "ArrowDown"] }; // of other fields
 
 start().catch((mistake) => {
   $("fatal").hidden = false;
@@ -65,9 +67,10 @@ function socketUrl(quality) {
 
 /** Opens the room where it is not there; waits for a server that warms up, and says how far it is. */
 async function prepare(page) {
-  const ready = await fetch("readyz").then((answer) => answer.json());
+  const { answer: ready } = await answerOf("readyz", { signal: AbortSignal.timeout(PATIENCE_MS) });
+  if (ready.ready === undefined) throw new Unreachable(); // a proxy that speaks JSON
   if (!ready.ready) throw new Error(`the server is warming up: ${ready.stage}, ${ready.percent} %`);
-  const found = await ask("rooms", { name: page.room });
+  const found = await ask("rooms", { name: page.room }, AbortSignal.timeout(PATIENCE_MS));
   Object.assign(page, { world: found.world, camera: found.camera });
   $("room-kind").textContent = WORLDS[found.world];
   $("ghost-row").hidden = found.world !== "model";
@@ -95,7 +98,6 @@ function hear(page, kind, message) {
   else if (kind === "event") happened(page, message);
   else if (kind === "quality") page.step = message.name;
   else if (kind === "error") {
-    page.session.lastError = message.code;
     if (message.code === "text_not_understood") tell($("say-said"), message.message.split(";")[0], true);
     else if (message.code === "rate_limited") tell($("say-said"), "One sentence after the other.", true);
     else if (refusalOf(message.code)) showCaption(page, refusalOf(message.code));
@@ -104,7 +106,6 @@ function hear(page, kind, message) {
 
 function welcome(page, message) {
   page.here = new Set(message.here);
-  page.session.lastError = "";
   sessionStorage.setItem(seatKey(page), message.resume);
   if (message.role === "player") page.here.add(message.seat);
   if (page.keyMap === undefined) {
@@ -166,7 +167,7 @@ function showHere(page) {
 
 function showTrouble(page, state, said) {
   $("trouble").hidden = false;
-  $("trouble-said").textContent = troubleOf(said);
+  $("trouble-said").textContent = troubleOf(said, state === "over");
   $("watch").hidden = said !== "room_full";
   document.querySelector(".spinner").hidden = state === "over";
   page.held?.releaseAll();
@@ -175,7 +176,7 @@ function showTrouble(page, state, said) {
 async function lookAtStatus(page) {
   if (document.hidden) return;
   try {
-    const status = await ask("status");
+    const status = await ask("status", undefined, AbortSignal.timeout(PATIENCE_MS));
     page.status = status.rooms.find((each) => each.name === page.room) ?? null;
   } catch {
     return; // the line says so already
@@ -297,30 +298,28 @@ function labelKeys(page) {
 }
 
 function onKey(page, event, isDown) {
+  const key = page.keyMap.keyOf(event.code);
+  if (!isDown && key !== undefined) page.held.release(key, "keyboard"); // whatever has the focus by now
+  if (!isDown && event.key === "Meta") page.held.releaseAll(); // macOS hides which keys came up meanwhile
   if (event.code === "F3") {
     event.preventDefault();
     if (isDown && !event.repeat) toggleFigures();
     return;
   }
-  const isTyping = event.target.matches?.("input, textarea, select");
-  if (isTyping) {
-    if (event.code === "Escape") event.target.blur();
-    return;
-  }
+  if (event.code === "Escape" && event.target.matches?.("input, textarea, select")) event.target.blur();
+  if (TYPED.has(event.target.type) || OWN_KEYS[event.target.type]?.includes(event.code)) return;
   if (isDown && event.code === "Enter" && !event.target.matches?.("button, a")) {
     event.preventDefault();
     $("sentence").focus();
     return;
   }
-  const key = page.keyMap.keyOf(event.code);
   if (key === undefined || event.ctrlKey || event.metaKey || event.altKey) return;
-  if (event.code === "Space" && event.target.matches?.("button, a")) event.target.blur();
+  if (isDown && event.code === "Space" && event.target.matches?.("button, a")) event.target.blur();
   event.preventDefault();
   if (isDown && !event.repeat) {
     page.held.press(key, "keyboard");
     page.log.press(event.timeStamp, page.held.bit(key), page.session.lastKeyTick);
   }
-  if (!isDown) page.held.release(key, "keyboard");
 }
 
 function showKeys(page) {
@@ -361,6 +360,7 @@ function addButtons(page) {
     download(new Blob([text], { type: "application/json" }), `${page.room}-history.json`);
   });
   addEventListener("pagehide", () => page.line.socket?.close());
+  addEventListener("pageshow", (event) => event.persisted && location.reload()); // its line is dead, its seat's token old
 }
 
 async function invite(page) {
@@ -391,6 +391,7 @@ function film(page) {
 }
 
 function addSettings(page) {
+  $("settings").addEventListener("change", (event) => event.target.blur()); // the keys are the game's again
   fill($("quality"), page.facts.tiers.map((tier) => [tier, tier]));
   $("quality").value = query.get("quality") ?? page.facts.tiers[0];
   $("quality").addEventListener("change", () => go({ quality: $("quality").value }));
@@ -412,22 +413,14 @@ function go(change) {
 
 function addKeyMap(page) {
   if (!page.keyMap) return;
+  const focused = [...$("keymap").querySelectorAll("button")].indexOf(document.activeElement);
   const heading = Object.assign(document.createElement("h2"), { textContent: "Keys" });
   const lines = page.keyMap.keys.map((key) => {
     const line = Object.assign(document.createElement("div"), { className: "pair" });
     const button = Object.assign(document.createElement("button"), { className: "button quiet", type: "button" });
-    button.textContent = page.keyMap.codes[key].map(labelOf).join(" or ") || "none";
+    button.textContent = codesOf(page, key);
     button.setAttribute("aria-label", `Change the key for ${key}`);
-    button.addEventListener("click", () => {
-      button.textContent = "press a key …";
-      addEventListener("keydown", (event) => {
-        event.preventDefault();
-        event.stopImmediatePropagation();
-        if (event.code !== "Escape") page.keyMap.assign(key, event.code);
-        addKeyMap(page);
-        labelKeys(page);
-      }, { once: true, capture: true });
-    });
+    button.addEventListener("click", () => askForKey(page, key, button));
     line.append(key, button);
     return line;
   });
@@ -438,4 +431,39 @@ function addKeyMap(page) {
     labelKeys(page);
   });
   $("keymap").replaceChildren(heading, ...lines, reset);
+  $("keymap").querySelectorAll("button")[focused]?.focus();
+}
+
+function codesOf(page, key) {
+  return page.keyMap.codes[key].map(labelOf).join(" or ") || "none";
+}
+
+/** Waits for the key to play with. Escape, a click and the loss of the focus leave it as it was. */
+function askForKey(page, key, button) {
+  const asking = new AbortController();
+  const cancel = () => {
+    asking.abort();
+    button.textContent = codesOf(page, key);
+  };
+  const onAnswer = (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const isTaken = isForGames(event.code);
+    if (isTaken || event.key === "Escape" || event.key === "Enter") {
+      event.preventDefault();
+      event.stopImmediatePropagation();
+    }
+    if (event.key === "Escape") cancel();
+    else if (isTaken) {
+      asking.abort();
+      page.held.releaseAll(); // what is held may be another key now
+      page.keyMap.assign(key, event.code);
+      addKeyMap(page);
+      labelKeys(page);
+    } else if (!event.repeat) button.textContent = "another key …";
+  };
+  button.textContent = "press a key …";
+  button.focus(); // a click does not do that everywhere
+  button.addEventListener("blur", cancel, { signal: asking.signal });
+  addEventListener("click", cancel, { capture: true, signal: asking.signal });
+  addEventListener("keydown", onAnswer, { capture: true, signal: asking.signal });
 }

@@ -17,6 +17,7 @@ export class Session {
     this.life = "";
     this.welcome = null;
     this.isLost = false;
+    this.lastError = ""; // the code that closes this connection
     this.texts = [];
     this.out = [];
     this.beginAnew();
@@ -29,6 +30,7 @@ export class Session {
   connect(now) {
     this.welcome = null;
     this.isLost = false;
+    this.lastError = "";
     this.heardAt = now;
     this.out = [];
     this.hello(now);
@@ -152,7 +154,10 @@ export class Session {
 
   takeError(message) {
     if (message.code === "resume_refused") this.resume = "";
-    if (CLOSING.has(message.code)) this.isLost = true;
+    if (CLOSING.has(message.code)) {
+      this.isLost = true;
+      this.lastError = message.code;
+    }
     this.hear("error", message);
   }
 

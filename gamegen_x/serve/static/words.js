@@ -31,8 +31,8 @@ export function sentenceOf(event, here) {
   return say === undefined ? "" : say(nameOf(event.subject), event.text);
 }
 
-/** What to do about a line that is down. */
-export function troubleOf(said) {
+/** What to do about a line that is down, or that is over for good. */
+export function troubleOf(said, isOver = false) {
   const known = {
     room_full: "Every seat is taken. You get the next free one, or watch.",
     unknown_room: "Opening the room again …",
@@ -43,7 +43,9 @@ export function troubleOf(said) {
     overloaded: "The server is at its limit. Trying again …",
     resume_refused: "Your seat was given away while you were gone. Taking a new one …",
   };
-  return known[said] ?? (said ? `${said[0].toUpperCase()}${said.slice(1)}. Trying again …` : "Connecting …");
+  if (known[said]) return known[said];
+  if (isOver) return `The server refuses: ${said}.`;
+  return said ? `${said[0].toUpperCase()}${said.slice(1)}. Trying again …` : "Connecting …";
 }
 
 /** What to say of keys that the server did not take; empty for what is no matter of keys. */
