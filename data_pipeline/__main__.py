@@ -41,7 +41,7 @@ def check(arguments: list[str]) -> int:
         return USER_MISTAKE
     problems, figures = validate(Path(arguments[0]))
     for problem in problems:
-        print(problem)
+        print(str(problem).encode(errors="backslashreplace").decode())  # names of files come in any encoding
     print(json.dumps(figures))
     return DAMAGED if problems else 0
 

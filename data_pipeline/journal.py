@@ -111,7 +111,7 @@ def stamp_of(path: Path) -> str:
     """Names a version of a source by its files' names, sizes and times of change."""
     files: Iterable[Path] = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
     lines = [f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+    return hashlib.sha256(os.fsencode("\n".join(lines))).hexdigest()[:16]
 
 
 def size_of(path: Path) -> int:

@@ -88,4 +88,4 @@ def source_name(path: Path, folder: Path) -> str:
     name = re.sub(r"[^A-Za-z0-9_-]", "_", stem)
     if name == stem and len(name) <= MAX_NAME:
         return name
-    return f"{name[:MAX_NAME]}-{hashlib.sha256(relative.encode()).hexdigest()[:6]}"
+    return f"{name[:MAX_NAME]}-{hashlib.sha256(os.fsencode(relative)).hexdigest()[:6]}"

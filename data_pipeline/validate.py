@@ -95,7 +95,7 @@ def _video_problems(video: bytes, record: ShardRecord) -> Iterator[tuple[str, st
         return
     num_frames = 0
     try:
-        with av.open(BytesIO(video)) as container:
+        with av.open(BytesIO(video), metadata_errors="ignore") as container:
             if not container.streams.video:
                 yield "no video stream", ""
                 return
@@ -201,7 +201,7 @@ def _as_record(trace: Trace) -> ShardRecord:
     videos = tuple(trace.video_path(seat).read_bytes() for seat in range(trace.num_players))
     height = width = 0
     try:
-        with av.open(BytesIO(videos[0])) as container:
+        with av.open(BytesIO(videos[0]), metadata_errors="ignore") as container:
             stream = container.streams.video[0]
             height, width = stream.height, stream.width
     except (av.error.FFmpegError, IndexError):

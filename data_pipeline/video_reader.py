@@ -182,6 +182,10 @@ class DecordReader(VideoReader):
         except (decord.DECORDError, RuntimeError) as mistake:
             first_line = str(mistake).splitlines()[0]
             raise DamagedSourceError("not a video", f"{path.name}: {first_line}") from None
+        except UnicodeEncodeError:
+            raise DamagedSourceError(
+                "name is not UTF-8", f"{path.name}: decord opens no such file; rename it, or use pipeline/reader=pyav"
+            ) from None
 
 
 def resampled_indices(num_frames: int, video_fps: float, fps: float) -> npt.NDArray[np.int64]:
@@ -211,7 +215,7 @@ def _open_av(path: Path) -> Any:
     import av
 
     try:
-        container = av.open(str(path))
+        container = av.open(str(path), metadata_errors="ignore")  # tags come in any encoding
     except av.error.FFmpegError as mistake:
         raise DamagedSourceError("not a video", f"{path.name}: {mistake}") from None
     if not container.streams.video:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +51,7 @@ class IngestVideos(Ingest):
         num_frames = int(info.num_frames * self.fps / info.fps) if info.fps else 0
         return Source(
             name=name,
-            label=path.stem,
+            label=os.fsencode(path.stem).decode(errors="replace"),  # it is said in captions
             videos=(path,),
             fps=self.fps,
             num_frames=num_frames if actions is None else len(actions),

@@ -37,7 +37,7 @@ def probe_video(video: bytes, expected: Expected) -> None:
     if not video:
         raise UnreadableVideo("video is empty", "0 bytes")
     try:
-        with av.open(io.BytesIO(video)) as container:
+        with av.open(io.BytesIO(video), metadata_errors="ignore") as container:
             if not container.streams.video:
                 raise UnreadableVideo("no video inside", f"{len(video)} bytes")
             stream = container.streams.video[0]
@@ -63,7 +63,7 @@ def decode_video(
     stop = expected.num_frames if stop is None else stop
     frames: list[UInt8[np.ndarray, "h w 3"]] = []
     try:
-        with av.open(io.BytesIO(video)) as container:
+        with av.open(io.BytesIO(video), metadata_errors="ignore") as container:
             stream = container.streams.video[0]
             stream.codec_context.thread_count = 1  # the loader's workers are what runs side by side
             number = 0

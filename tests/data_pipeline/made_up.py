@@ -18,6 +18,7 @@ from data_pipeline.stages.caption_clips import CaptionClips
 from data_pipeline.stages.filter_aesthetics import FilterAesthetics, ImageStatistics
 from data_pipeline.stages.filter_motion import DisFlow, FilterMotion
 from data_pipeline.stages.ingest_traces import IngestTraces
+from data_pipeline.stages.ingest_videos import IngestVideos
 from data_pipeline.stages.remove_duplicates import PerceptualHash, RemoveDuplicates
 from data_pipeline.stages.split_scenes import NoScenes, SplitScenes
 from data_pipeline.stages.write_shards import WriteShards
@@ -56,9 +57,12 @@ def panning(num_frames: int, seed: int = 0, right: float = 1.0, down: float = 0.
     return np.stack([cv2.warpAffine(picture, m, (size, size), borderMode=cv2.BORDER_WRAP) for m in matrices])
 
 
-def write_video(path: Path, frames: np.ndarray, fps: float = 24, codec: str = "libx264", crf: int = 12) -> Path:
+def write_video(
+    path: Path, frames: np.ndarray, fps: float = 24, codec: str = "libx264", crf: int = 12, title: str = ""
+) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
+        container.metadata["title"] = title
         options = {"crf": str(crf), "preset": "ultrafast"} if codec == "libx264" else {}
         stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001), options=options)
         stream.height, stream.width = frames.shape[1:3]
@@ -149,3 +153,10 @@ def make_pipeline(clip_frames: int = 16, clips_per_shard: int = 4, **changes: An
         ),
     }
     return Pipeline({**stages, **changes})
+
+
+def make_video_pipeline(**changes: Any) -> Pipeline:
+    """The same stages for plain videos."""
+    _, *later = make_pipeline(**changes).stages.items()
+    ingest = IngestVideos(PyAVReader(None, None, 1), 24.0, [".mp4", ".mkv"], KEYS, licence="CC0-1.0", attribution="me")
+    return Pipeline({"ingest_videos": ingest, **dict(later)})

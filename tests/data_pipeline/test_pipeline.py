@@ -1,17 +1,20 @@
 import json
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from made_up import make_pipeline, make_trace, panning, write_video
+from made_up import make_pipeline, make_trace, make_video_pipeline, panning, write_video
 
 from data_pipeline.clip import Clip
 from data_pipeline.ledger import read_ledger
 from data_pipeline.pipeline import Pipeline
 from data_pipeline.stage import Stage
 from data_pipeline.stages.filter_motion import DisFlow, FilterMotion
+from data_pipeline.tar_shards import read_samples
 from data_pipeline.validate import validate
+from gamegen_x.schema.shard_record import ShardRecord
 from gamegen_x.schema.trace import Trace
 
 RUN = {"workers": 1, "max_damaged_share": 0.5, "overwrite": False}
@@ -269,3 +272,14 @@ def test_what_cannot_change_the_result_is_not_part_of_the_identity(finished, tra
         split_scenes=replace(stages["split_scenes"], reader=reader),
     )
     assert changed.run(traces, tmp_path, **RUN)["dataset_id"] == finished[1]["dataset_id"]
+
+
+def test_names_and_tags_in_any_encoding_are_curated_like_others(tmp_path):
+    (tmp_path / "in").mkdir()
+    video = write_video(tmp_path / "video.mkv", panning(16), title="caf\u00e9").read_bytes()
+    (tmp_path / "in" / os.fsdecode(b"caf\xe9.mkv")).write_bytes(video.replace("caf\u00e9".encode(), b"caf\xe9!"))
+    figures = make_video_pipeline().run(tmp_path / "in", tmp_path / "out", **RUN)
+    assert figures["num_clips_kept"] == 1
+    with (tmp_path / "out" / "shard-000000.tar").open("rb") as shard:
+        (sample,) = read_samples(shard)
+    assert ShardRecord.from_sample(sample).caption.summary == "A player plays caf\ufffd."

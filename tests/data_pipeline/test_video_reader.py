@@ -1,3 +1,4 @@
+import os
 import pickle
 from contextlib import suppress
 from pathlib import Path
@@ -164,3 +165,10 @@ def test_sizes_that_cannot_be_encoded_are_refused(height, width):
 def test_probing_tells_codec_size_rate_and_length(kind, folder):
     info = reader_of(kind).probe(write_video(folder / "probe.mp4", numbered(30, 32, 48), fps=30))
     assert (info.codec, info.height, info.width, info.fps, info.num_frames) == ("h264", 32, 48, 30, 30)
+
+
+def test_decord_says_that_it_opens_no_name_that_is_not_utf8(folder):
+    path = write_video(folder / "plain.mp4", numbered(3)).rename(folder / os.fsdecode(b"caf\xe9.mp4"))
+    assert numbers(list(reader_of("pyav").frames(path, 24, None))) == [0, 1, 2]
+    with pytest.raises(DamagedSourceError, match=r"name is not UTF-8.*reader=pyav"):
+        list(reader_of("decord").frames(path, 24, None))
