@@ -129,7 +129,8 @@ def _caption_in(answer: Any) -> Caption:
     value = json.loads(text)
     if not isinstance(value, dict) or not isinstance(value.get("summary"), str):
         raise ValueError(f'expected a JSON object with a "summary", got {text[:80]!r}')
-    return Caption.from_dict({name: item for name, item in value.items() if isinstance(item, str)})
+    fields = {name: item for name, item in value.items() if isinstance(item, str)}
+    return Caption.from_dict({**fields, "summary": Caption.cut(fields["summary"])})
 
 
 def _seconds(retry_after: str) -> float:

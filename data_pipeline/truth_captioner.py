@@ -34,8 +34,9 @@ class TruthCaptioner(Captioner):
         everyone = players[0] if len(players) == 1 else _count(len(players))
         is_moving = any(self._is_moving(clip, seat) for seat in range(len(players)))
         kind, _, motion = clip.camera.partition(": ")
+        summary = [everyone, _verb(clip, is_moving, len(players)), _place(facts), _sky(facts)]
         return Caption(
-            summary=_sentence(everyone, _verb(clip, is_moving, len(players)), _place(facts), _sky(facts)),
+            summary=_sentence(Caption.cut(" ".join(summary))),  # names of videos can be long
             game_meta=_sentence(
                 clip.source.label, f"with {_count(len(players))}", kind and f"seen by {_article(kind)} camera"
             ),

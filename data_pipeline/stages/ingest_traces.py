@@ -10,6 +10,7 @@ from pathlib import Path
 from data_pipeline.clip import DamagedSourceError, Source
 from data_pipeline.stage import Ingest, files_below, source_name
 from data_pipeline.video_reader import VideoReader, held_between, resampled_indices
+from gamegen_x.schema.caption import Instruction
 from gamegen_x.schema.trace import Trace
 
 HEADER = "trace.json"
@@ -55,6 +56,11 @@ class IngestTraces(Ingest):
                 raise DamagedSourceError(
                     "truncated video", f"seat {seat} has {info.num_frames} frames, its keys {trace.num_frames}"
                 )
+        try:
+            for event in trace.text_events:
+                Instruction(event.text, event.frame)
+        except ValueError as mistake:
+            raise DamagedSourceError("unreadable instruction", str(mistake)) from None
         shown = resampled_indices(trace.num_frames, trace.fps, self.fps)
         return Source(
             name=name,

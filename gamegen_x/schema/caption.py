@@ -35,6 +35,11 @@ class Caption:
         if not 1 <= num_words <= MAX_SUMMARY_WORDS:
             raise ValueError(f"a summary has 1 to {MAX_SUMMARY_WORDS} words, got {num_words}: {self.summary!r}")
 
+    @staticmethod
+    def cut(summary: str) -> str:
+        """As many of its words as a summary has."""
+        return " ".join(summary.split()[:MAX_SUMMARY_WORDS])
+
     def to_dict(self) -> dict[str, Any]:
         return {"schema_version": SCHEMA_VERSION, **asdict(self)}
 

@@ -110,7 +110,7 @@ class Trace:
                 actions=np.load(folder / "actions.npy", allow_pickle=False),
                 state=state,
                 text_events=tuple(
-                    TextEvent(event["frame"], event["seat"], event["text"])
+                    TextEvent(int(event["frame"]), int(event["seat"]), str(event["text"]))
                     for event in events
                     if event["type"] == "text"
                 ),

@@ -76,6 +76,14 @@ def test_every_summary_is_short_enough():
                 assert len(TRUTH.caption(clip).summary.split()) <= MAX_SUMMARY_WORDS
 
 
+def test_the_summary_of_a_video_with_a_long_name_is_cut():
+    label = " ".join(f"part{number}" for number in range(30))
+    summary = TRUTH.caption(make_clip(panning(4), source=make_source(4, label=label))).summary
+    assert summary.startswith("A player plays part0 ")
+    assert summary.endswith(" part16.")
+    assert len(summary.split()) == MAX_SUMMARY_WORDS
+
+
 @pytest.mark.parametrize("start", [8, 12])
 def test_a_change_within_the_clip_is_told_as_a_change_and_not_given_away_in_the_summary(start):
     clip = told(start=start, weather=("clear", "snow"), time_of_day="day", season="summer")
@@ -206,9 +214,13 @@ def test_what_may_pass_is_tried_again(endpoint, trouble):
     assert len(server.requests) == 3
 
 
-@pytest.mark.parametrize(
-    "content", [None, "no JSON", "[1]", '{"atmosphere": "x"}', json.dumps({"summary": "word " * 30})]
-)
+def test_an_answer_that_says_too_much_is_cut_and_not_asked_again(endpoint):
+    server = endpoint((200, json.dumps({"summary": "word " * 21, "misc": "word " * 21})))
+    caption = captioner(server.url).caption(make_clip(panning(8)))
+    assert (len(caption.summary.split()), len(caption.misc.split())) == (MAX_SUMMARY_WORDS, 21)
+
+
+@pytest.mark.parametrize("content", [None, "no JSON", "[1]", '{"atmosphere": "x"}', '{"summary": " "}'])
 def test_an_unreadable_answer_is_asked_again_and_then_rejects_that_clip_only(endpoint, content):
     server = endpoint((200, content), (200, f"```json\n{ANSWER}\n```"), *[(200, content)] * 3)
     stage = CaptionClips(captioner(server.url))

@@ -154,6 +154,8 @@ def break_trace(folder, damage):
         write_video(folder / "seat-1.mp4", panning(1))
     elif damage == "other codec":
         write_video(folder / "seat-1.mp4", panning(12), codec="mpeg4")
+    elif damage == "long sentence":
+        make_trace(folder, num_frames=12, text_events=(TextEvent(4, 0, "Snow, " * 16),))
 
 
 @pytest.mark.parametrize(
@@ -168,6 +170,7 @@ def break_trace(folder, damage):
         ("text video", "not a video"),
         ("short video", "truncated video"),
         ("other codec", "wrong codec"),
+        ("long sentence", "unreadable instruction"),
     ],
 )
 def test_a_damaged_trace_is_found_and_says_why(tmp_path, damage, reason):
