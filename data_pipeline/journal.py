@@ -107,16 +107,14 @@ class Journal:
             os.truncate(self.bytes_path, good_bytes)
 
 
-def stamp_of(path: Path) -> str:
+def stamp_of(files: Iterable[Path]) -> str:
     """Names a version of a source by its files' names, sizes and times of change."""
-    files: Iterable[Path] = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
     lines = [f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
     return hashlib.sha256(os.fsencode("\n".join(lines))).hexdigest()[:16]
 
 
-def size_of(path: Path) -> int:
+def size_of(files: Iterable[Path]) -> int:
     """Bytes of a source, at least 1: how much work it is, roughly."""
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
     return 1 + sum(file.stat().st_size for file in files)
 
 

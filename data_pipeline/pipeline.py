@@ -127,7 +127,7 @@ class Pipeline:
             raise FileNotFoundError(f"input {sources} does not exist; name a folder that holds what is to be curated")
         began = time.monotonic()
         paths = self.ingest[1].find(sources)
-        stamps = {name: stamp_of(path) for name, path in paths.items()}
+        stamps = {name: stamp_of(self.ingest[1].files(path)) for name, path in paths.items()}
         effort = Effort()
         with only_run(output, PATIENCE_S):
             folder = DatasetFolder(output, {"version": VERSION, **identity(self.stages)}, stamps)
@@ -178,7 +178,7 @@ class Pipeline:
         """All sources that are not finished, in parallel."""
         names = [name for name in paths if not Journal(folder.parts, name, folder.stamps[name]).is_done]
         jobs = [(name, paths[name], folder.stamps[name], folder.parts) for name in names]
-        line = ProgressLine([size_of(paths[name]) for name in names], SECONDS_BETWEEN_LINES)
+        line = ProgressLine([size_of(self.ingest[1].files(paths[name])) for name in names], SECONDS_BETWEEN_LINES)
         total = Effort()
         for number, item in run_in_workers(self.curate_source, jobs, workers, AtWork(folder.path)):
             if isinstance(item, Event):

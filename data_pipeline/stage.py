@@ -43,9 +43,16 @@ class Ingest(ABC):
     def find(self, folder: Path) -> Mapping[str, Path]:
         """Every source below a folder by its name. Raises ValueError that says what was expected when there is none."""
 
+    def files(self, path: Path) -> Sequence[Path]:
+        """Every file of a source: when one of them changes, comes or goes, the source is done again."""
+        return [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+
     @abstractmethod
     def open(self, name: str, path: Path) -> Source:
-        """Raises DamagedSourceError. Reads headers only; frames are decoded by the stage that cuts."""
+        """Reads headers only; frames are decoded by the stage that cuts.
+
+        Raises DamagedSourceError, and OSError where the system is at fault and not the source.
+        """
 
 
 def identity(value: Any) -> Any:

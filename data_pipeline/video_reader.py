@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -141,6 +141,7 @@ class PyAVReader(VideoReader):
                     )
                     yield time - first, np.asarray(rgb.to_ndarray(), np.uint8)
             except av.error.FFmpegError as mistake:
+                check_readable([path])
                 raise DamagedSourceError(
                     "cannot decode", f"{path.name} breaks after frame {index}: {mistake}"
                 ) from None
@@ -170,6 +171,7 @@ class DecordReader(VideoReader):
                 for index, frame in zip(batch, reader.get_batch(batch).asnumpy(), strict=True):
                     yield float(times[index] - times[0]), frame
         except decord.DECORDError as mistake:
+            check_readable([path])
             first_line = str(mistake).splitlines()[0]
             raise DamagedSourceError("cannot decode", f"{path.name} breaks after frame {index}: {first_line}") from None
 
@@ -180,6 +182,7 @@ class DecordReader(VideoReader):
         try:
             return decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=self.num_threads)
         except (decord.DECORDError, RuntimeError) as mistake:
+            check_readable([path])
             first_line = str(mistake).splitlines()[0]
             raise DamagedSourceError("not a video", f"{path.name}: {first_line}") from None
         except UnicodeEncodeError:
@@ -211,12 +214,21 @@ def check_not_empty(path: Path) -> None:
         raise DamagedSourceError("zero bytes", f"{path.name} is empty")
 
 
+def check_readable(files: Iterable[Path]) -> None:
+    """Raises the system's OSError (no permission, a failing disk, too many open files): then no file is damaged."""
+    for path in files:
+        with path.open("rb") as file:
+            while file.read(1 << 20):
+                pass
+
+
 def _open_av(path: Path) -> Any:
     import av
 
     try:
         container = av.open(str(path), metadata_errors="ignore")  # tags come in any encoding
     except av.error.FFmpegError as mistake:
+        check_readable([path])
         raise DamagedSourceError("not a video", f"{path.name}: {mistake}") from None
     if not container.streams.video:
         container.close()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from data_pipeline.clip import DamagedSourceError, Source
 from data_pipeline.stage import Ingest, files_below, source_name
-from data_pipeline.video_reader import VideoReader, held_between, resampled_indices
+from data_pipeline.video_reader import VideoReader, check_readable, held_between, resampled_indices
 from gamegen_x.schema.caption import Instruction
 from gamegen_x.schema.trace import Trace
 
@@ -44,6 +44,7 @@ class IngestTraces(Ingest):
         try:
             trace = Trace.load(path)
         except ValueError as mistake:
+            check_readable(self.files(path))
             raise DamagedSourceError("unreadable trace", str(mistake)) from None
         videos = tuple(trace.video_path(seat) for seat in range(trace.num_players))
         for seat, video in enumerate(videos):

@@ -39,10 +39,13 @@ class IngestVideos(Ingest):
             names[name if name not in names else f"{name}-{path.suffix[1:]}"] = path
         return dict(sorted(names.items()))
 
+    def files(self, path: Path) -> Sequence[Path]:
+        return [file for file in (path, _keys_file(path)) if file.is_file()]
+
     def open(self, name: str, path: Path) -> Source:
         info = self.reader.probe(path)
         actions = None
-        keys_file = path.with_suffix(".keys.txt")
+        keys_file = _keys_file(path)
         if keys_file.is_file():
             try:
                 actions = self.action_space.parse(keys_file.read_text())[:, None]
@@ -61,3 +64,7 @@ class IngestVideos(Ingest):
             licence=self.licence,
             attribution=self.attribution,
         )
+
+
+def _keys_file(video: Path) -> Path:
+    return video.with_suffix(".keys.txt")

@@ -74,11 +74,12 @@ def test_changed_bytes_are_never_passed_on(tmp_path):
 
 
 def test_a_stamp_tells_versions_of_a_source_apart(tmp_path):
-    (tmp_path / "a").write_text("one")
-    before = stamp_of(tmp_path)
-    assert before == stamp_of(tmp_path)
-    (tmp_path / "a").write_text("three")
-    assert stamp_of(tmp_path) != before
+    file = tmp_path / "a"
+    file.write_text("one")
+    before = stamp_of([file])
+    assert before == stamp_of([file])
+    file.write_text("three")
+    assert stamp_of([file]) != before
 
 
 def test_a_ledger_comes_back_as_it_was_and_counts_by_stage_and_reason(tmp_path):

@@ -283,3 +283,13 @@ def test_names_and_tags_in_any_encoding_are_curated_like_others(tmp_path):
     with (tmp_path / "out" / "shard-000000.tar").open("rb") as shard:
         (sample,) = read_samples(shard)
     assert ShardRecord.from_sample(sample).caption.summary == "A player plays caf\ufffd."
+
+
+def test_keys_that_are_mended_beside_a_video_are_read_by_the_next_run(tmp_path):
+    write_video(tmp_path / "in" / "a.mp4", panning(16))
+    write_video(tmp_path / "in" / "b.mp4", panning(16, seed=1))
+    (tmp_path / "in" / "a.keys.txt").write_text("fly*16")
+    assert make_video_pipeline().run(tmp_path / "in", tmp_path / "out", **RUN)["num_sources_damaged"] == 1
+    (tmp_path / "in" / "a.keys.txt").write_text("w*16")
+    figures = make_video_pipeline().run(tmp_path / "in", tmp_path / "out", **RUN)
+    assert (figures["num_sources_damaged"], figures["num_clips_kept"], figures["num_clips_done_now"]) == (0, 2, 1)

@@ -1,5 +1,6 @@
 import os
 import pickle
+import resource
 from contextlib import suppress
 from pathlib import Path
 
@@ -172,3 +173,16 @@ def test_decord_says_that_it_opens_no_name_that_is_not_utf8(folder):
     assert numbers(list(reader_of("pyav").frames(path, 24, None))) == [0, 1, 2]
     with pytest.raises(DamagedSourceError, match=r"name is not UTF-8.*reader=pyav"):
         list(reader_of("decord").frames(path, 24, None))
+
+
+def test_a_system_that_cannot_open_more_files_makes_no_damage(kind, folder):
+    path = write_video(folder / "whole.mp4", numbered(3))
+    reader = reader_of(kind)
+    assert numbers(list(reader.frames(path, 24, None))) == [0, 1, 2]
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+        with pytest.raises(OSError, match="Too many open files"):
+            list(reader.frames(path, 24, None))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
