@@ -69,7 +69,13 @@ class VideoReader(ABC):
                 while shown < time * fps - _EPSILON:
                     yield last
                     shown += 1
-            last, last_time = self._fit(frame), time
+            fitted = self._fit(frame)
+            if last is not None and fitted.shape != last.shape:
+                sizes = " to ".join(f"{size[1]}x{size[0]}" for size in (last.shape, fitted.shape))
+                raise DamagedSourceError(
+                    "size changes", f"{path.name}: from {sizes} at frame {index}; set height and width"
+                )
+            last, last_time = fitted, time
         if last is None:
             raise DamagedSourceError("no frames", f"{path.name} has a video stream, and not one frame could be decoded")
         if video_fps is not None:

@@ -7,13 +7,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from data_pipeline.clip import Clip, Frames
+from data_pipeline.clip import Clip, DamagedSourceError, Frames
 from data_pipeline.networks.weights import check_there, fill, load_weights
 from data_pipeline.stage import Stage
 
@@ -32,7 +32,15 @@ class FlowEstimator(ABC):
 class DisFlow(FlowEstimator):
     """OpenCV's dense inverse search (Kroeger et al. 2016), preset medium."""
 
+    MIN_SIZE: ClassVar[int] = 16  # pixels: below, OpenCV raises or ends the process
+
     def flow(self, first: Frames, second: Frames) -> npt.NDArray[np.float32]:
+        height, width = first.shape[:2]
+        if min(height, width) < self.MIN_SIZE:
+            raise DamagedSourceError(
+                "too small",
+                f"{width}x{height} pixels, optical flow needs {self.MIN_SIZE} each way: set height and width",
+            )
         grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (first, second)]
         estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         return np.asarray(estimator.calc(grey[0], grey[1], None), np.float32)

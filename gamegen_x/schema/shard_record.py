@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from gamegen_x.schema.action_space import ActionSpace
 from gamegen_x.schema.caption import Caption, Instruction
+from gamegen_x.schema.files import UNREADABLE
 
 SCHEMA_VERSION = 1
 
@@ -112,7 +113,7 @@ class ShardRecord:
             )
         except KeyError as missing_field:
             raise ValueError(f"record {key!r}: the json has no field {missing_field}") from None
-        except (ValueError, TypeError, EOFError, OSError) as mistake:
+        except UNREADABLE as mistake:
             raise ValueError(f"record {key!r}: {mistake}") from mistake
 
     def _header(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gamegen_x.schema.action_space import ActionSpace
-from gamegen_x.schema.files import atomic_file
+from gamegen_x.schema.files import UNREADABLE, atomic_file
 
 SCHEMA_VERSION = 1
 MAX_PLAYERS = 8  # of one world: its slots, and the seats of a room
@@ -120,7 +120,7 @@ class Trace:
                 facts={name: tuple(values) for name, values in header["facts"].items()},
                 outcome=header["outcome"],
             )
-        except (KeyError, ValueError, OSError, EOFError) as mistake:
+        except UNREADABLE as mistake:
             raise ValueError(f"{folder} is not a readable trace: {mistake}") from mistake
 
     def _header(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from made_up import make_clip, panning, texture
 
-from data_pipeline.clip import Clip
+from data_pipeline.clip import Clip, DamagedSourceError
 from data_pipeline.networks.clip_image import ClipImageEncoder
 from data_pipeline.stages.filter_aesthetics import ClipAesthetics, FilterAesthetics, ImageStatistics
 from data_pipeline.stages.filter_motion import SCORE, DisFlow, FilterMotion, RaftFlow, narrowed
@@ -75,6 +75,12 @@ def test_too_little_and_too_much_motion_fall():
     assert only(motion(), make_clip(panning(8, right=0))).reason == "too little motion"
     assert only(motion(maximum=0.5), make_clip(panning(8, right=2))).reason == "too much motion"
     assert only(motion(maximum=0.5), make_clip(noise)).is_rejected
+
+
+def test_pictures_too_small_for_optical_flow_are_a_damage_and_end_no_process():
+    with pytest.raises(DamagedSourceError, match=r"too small: 64x12 pixels"):
+        only(motion(), make_clip(panning(8)[:, :12]))
+    assert not only(motion(), make_clip(panning(8)[:, :16])).is_rejected
 
 
 def test_bounds_that_no_clip_can_meet_are_refused():

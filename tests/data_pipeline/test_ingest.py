@@ -144,6 +144,12 @@ def break_trace(folder, damage):
         (folder / "actions.npy").write_bytes(data[: len(data) // 2])
     elif damage == "bad header":
         (folder / "trace.json").write_text("{")
+    elif damage in ("[]", "null"):
+        (folder / "trace.json").write_text(damage)
+    elif damage == "damaged state":
+        data = bytearray((folder / "state.npz").read_bytes())
+        data[len(data) // 2] ^= 255
+        (folder / "state.npz").write_bytes(data)
     elif damage == "no video":
         (folder / "seat-1.mp4").unlink()
     elif damage == "empty video":
@@ -165,6 +171,9 @@ def break_trace(folder, damage):
         ("no keys", "unreadable trace"),
         ("half keys", "unreadable trace"),
         ("bad header", "unreadable trace"),
+        ("[]", "unreadable trace"),
+        ("null", "unreadable trace"),
+        ("damaged state", "unreadable trace"),
         ("no video", "missing file"),
         ("empty video", "zero bytes"),
         ("text video", "not a video"),

@@ -71,6 +71,7 @@ DAMAGES = {
     "no json": lambda s, _: s.update({"json": b"{"}),
     "another version": lambda s, _: s.update({"json": header(s, schema_version=99)}),
     "long summary": lambda s, _: s.update({"json": header(s, caption={"summary": "word " * 40})}),
+    "caption of one string": lambda s, _: s.update({"json": header(s, caption="Two players meet.")}),
     "late instruction": lambda s, _: s.update(
         {"json": header(s, instructions=[{"text": "Let it snow.", "frame": 16}])}
     ),
@@ -92,6 +93,7 @@ REASONS = {
     "no json": "unreadable",
     "another version": "unreadable",
     "long summary": "unreadable",
+    "caption of one string": "unreadable",
     "late instruction": "instruction outside the clip",
     "nameless class": "class without a name",
     "lost pose": "pose is not finite",

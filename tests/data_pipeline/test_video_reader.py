@@ -186,3 +186,11 @@ def test_a_system_that_cannot_open_more_files_makes_no_damage(kind, folder):
             list(reader.frames(path, 24, None))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_size_that_changes_on_the_way_needs_a_size_to_go_to(folder):
+    parts = [write_video(folder / f"{size}.h264", numbered(4, size, size)).read_bytes() for size in (32, 64)]
+    (folder / "grows.h264").write_bytes(b"".join(parts))
+    with pytest.raises(DamagedSourceError, match=r"size changes: .*32x32 to 64x64 at frame 4"):
+        list(reader_of("pyav").frames(folder / "grows.h264", 24, None))
+    assert len(list(reader_of("pyav", 32, 32).frames(folder / "grows.h264", 24, None))) == 8

@@ -1,4 +1,6 @@
+import contextlib
 import json
+import random
 
 import numpy as np
 import pytest
@@ -131,6 +133,17 @@ def test_a_record_survives_its_members():
     assert np.array_equal(read.state["weather"], record.state["weather"])
     for name in ("key", "videos", "caption", "instructions", "scores", "facts", "action_space", "fps"):
         assert getattr(read, name) == getattr(record, name), name
+
+
+@pytest.mark.parametrize("member", ["json", "actions.npy", "state.npz"])
+def test_a_record_with_damaged_bytes_is_read_or_a_value_error(member):
+    sample, draw = a_record().to_sample(), random.Random(0)
+    for _ in range(300):
+        damaged = bytearray(sample[member])
+        for _ in range(draw.choice((1, 2, 8))):
+            damaged[draw.randrange(len(damaged))] = draw.randrange(256)
+        with contextlib.suppress(ValueError):
+            ShardRecord.from_sample({**sample, member: bytes(damaged)})
 
 
 @pytest.mark.parametrize("member", ["json", "actions.npy", "view0.mp4", "view1.mp4"])
