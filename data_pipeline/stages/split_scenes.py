@@ -45,7 +45,8 @@ class SceneDetector(ABC):
 class LumaScenes(SceneDetector):
     """PySceneDetect's content detector on brightness alone.
 
-    `threshold` is the mean absolute change of brightness from frame to frame, 0 to 255.
+    `threshold` is the mean absolute change of brightness from frame to frame, 0 to 255. With `min_scene_frames` above 1
+    PySceneDetect keeps silent about cuts that come earlier after another, and clips cross them.
     """
 
     threshold: float

@@ -5,6 +5,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up import KEYS, make_source, panning
@@ -21,6 +22,7 @@ from data_pipeline.stages.split_scenes import (
     TransNetWatch,
 )
 from data_pipeline.video_reader import VideoReader
+from gamegen_x.config import CONFIGS, build
 
 LUMA = LumaScenes(threshold=27.0, min_scene_frames=8, max_width=64)
 
@@ -146,6 +148,15 @@ def test_luma_finds_the_cuts_between_scenes_and_none_within():
     watch = LUMA.watch(24)
     cuts = [cut for frame in np.concatenate(scenes) for cut in watch.push(frame)]
     assert cuts == [30, 71]
+
+
+def test_luma_as_configured_finds_cuts_that_follow_each_other_closely():
+    detector = build(yaml.safe_load((Path(CONFIGS) / "pipeline" / "scene_detector" / "luma.yaml").read_text()))
+    lengths = (30, 5, 1, 14, 20)
+    scenes = [panning(length, seed=seed, right=2) for seed, length in enumerate(lengths)]
+    watch = detector.watch(24)
+    cuts = [cut for frame in np.concatenate(scenes) for cut in watch.push(frame)]
+    assert cuts == [30, 35, 36, 50]
 
 
 def test_luma_sees_no_cut_in_a_slow_change_of_light():
