@@ -22,7 +22,7 @@ from data_pipeline.stages.write_shards import WriteShards
 from data_pipeline.tar_shards import tar_members
 from data_pipeline.workers import run_in_workers
 
-VERSION = 1  # grows when the same stages begin to give other clips: unfinished work is then not mixed
+VERSION = 2  # grows when the same stages begin to give other clips: unfinished work is then not mixed
 PATIENCE_S = 30.0  # for the workers of a killed run
 SECONDS_BETWEEN_LINES = 5.0
 FIGURES = (  # of the whole dataset, whichever run made them

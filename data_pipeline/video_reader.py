@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,8 @@ class PyAVReader(VideoReader):
     """Decodes with FFmpeg through PyAV. Sequential, one frame in memory."""
 
     def probe(self, path: Path) -> VideoInfo:
+        import av
+
         check_not_empty(path)
         with _open_av(path) as container:
             stream = container.streams.video[0]
@@ -120,7 +123,11 @@ class PyAVReader(VideoReader):
             num_frames = stream.frames
             if not num_frames and container.duration:
                 num_frames = int(container.duration / 1e6 * fps)
-            return VideoInfo(stream.codec_context.name, stream.height, stream.width, fps, num_frames)
+            height, width = stream.height, stream.width
+            with suppress(av.error.FFmpegError):  # whoever reads the frames meets that
+                if _quarter_turns(next(container.decode(stream), None)) % 2:
+                    height, width = width, height
+            return VideoInfo(stream.codec_context.name, height, width, fps, num_frames)
 
     def _timed_frames(self, path: Path) -> Iterator[tuple[float, npt.NDArray[np.uint8]]]:
         import av
@@ -140,12 +147,15 @@ class PyAVReader(VideoReader):
                         time = index / fps if fps else 0.0
                     first = time if first is None else first
                     index += 1
+                    turns = _quarter_turns(frame)
+                    size = (frame.height, frame.width)
+                    height, width = self._covering(*size) if turns % 2 == 0 else self._covering(*size[::-1])[::-1]
                     # One thread: at 64x64 more of them cost four times as much
-                    height, width = self._covering(frame.height, frame.width)
                     rgb = reformatter.reformat(
                         frame, width, height, format="rgb24", interpolation=Interpolation.AREA, threads=1
                     )
-                    yield time - first, np.asarray(rgb.to_ndarray(), np.uint8)
+                    upright = np.rot90(np.asarray(rgb.to_ndarray(), np.uint8), turns)
+                    yield time - first, np.ascontiguousarray(upright)
             except av.error.FFmpegError as mistake:
                 check_readable([path])
                 raise DamagedSourceError(
@@ -218,6 +228,11 @@ def check_not_empty(path: Path) -> None:
         raise DamagedSourceError("missing file", f"{path.name} is not there")
     if path.stat().st_size == 0:
         raise DamagedSourceError("zero bytes", f"{path.name} is empty")
+
+
+def _quarter_turns(frame: Any) -> int:
+    """How often a PyAV frame is to be turned counterclockwise to stand as players show it: what a telephone noted."""
+    return round(frame.rotation / 90) % 4 if frame is not None else 0
 
 
 def check_readable(files: Iterable[Path]) -> None:

@@ -58,7 +58,13 @@ def panning(num_frames: int, seed: int = 0, right: float = 1.0, down: float = 0.
 
 
 def write_video(
-    path: Path, frames: np.ndarray, fps: float = 24, codec: str = "libx264", crf: int = 12, title: str = ""
+    path: Path,
+    frames: np.ndarray,
+    fps: float = 24,
+    codec: str = "libx264",
+    crf: int = 12,
+    title: str = "",
+    turned: int = 0,
 ) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
@@ -66,6 +72,8 @@ def write_video(
         options = {"crf": str(crf), "preset": "ultrafast"} if codec == "libx264" else {}
         stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001), options=options)
         stream.height, stream.width = frames.shape[1:3]
+        if turned:
+            stream.set_display_rotation(turned)  # degrees counterclockwise
         stream.pix_fmt = "yuv444p" if frames.shape[1] % 2 else "yuv420p"
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))

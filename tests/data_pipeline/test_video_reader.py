@@ -87,6 +87,21 @@ def test_both_readers_see_the_same_pictures(folder):
     assert np.abs(ours.astype(int) - theirs.astype(int)).mean() < 3
 
 
+@pytest.mark.parametrize("turned", [90, -90, 180])
+def test_a_video_that_was_filmed_sideways_is_read_upright(kind, folder, turned):
+    frames = np.zeros((2, 32, 64, 3), np.uint8)
+    frames[:, :16, :32] = 255
+    path = write_video(folder / f"turned{turned}.mp4", frames, turned=turned)
+    upright = np.rot90(frames[0], turned // 90)
+    frame = next(iter(reader_of(kind).frames(path, 24, None)))
+    assert frame.shape == upright.shape
+    assert np.abs(frame.astype(int) - upright).mean() < 3
+    info = reader_of(kind).probe(path)
+    assert (info.height, info.width) == upright.shape[:2]
+    small = next(iter(reader_of(kind, *(size // 2 for size in upright.shape[:2])).frames(path, 24, None)))
+    assert np.abs(small.astype(int) - upright[::2, ::2]).mean() < 8
+
+
 def test_a_reader_travels_to_a_worker_by_pickle(kind, folder):
     path = write_video(folder / "pickle.mp4", numbered(3))
     reader = pickle.loads(pickle.dumps(reader_of(kind)))
