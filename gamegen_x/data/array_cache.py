@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,8 +39,13 @@ class ArrayCache:
         self._places: dict[str, tuple[Path, int, tuple[int, ...]]] = {}
         self._opened: dict[Path, npt.NDArray[Any]] = {}
 
-    def open(self, name: str, made_from: str, records: Sequence[str]) -> dict[str, str] | None:
-        """Makes a finished part readable and gives its damaged records with their reasons; None if there is none."""
+    def open(
+        self, name: str, made_from: str, records: Sequence[str], but: Container[str] = ()
+    ) -> dict[str, str] | None:
+        """Makes a finished part readable and gives its damaged records with their reasons; None if there is none.
+
+        Records in `but` stay those of another part.
+        """
         path = self._path(name, made_from, records)
         try:
             index = json.loads(path.with_suffix(".json").read_text())
@@ -49,7 +54,8 @@ class ArrayCache:
         except (FileNotFoundError, json.JSONDecodeError, KeyError):
             return None
         for record, place in index["records"].items():
-            self._places[record] = (path, place["offset"], tuple(place["shape"]))
+            if record not in but:
+                self._places[record] = (path, place["offset"], tuple(place["shape"]))
         return dict(index["damaged"])
 
     def write(

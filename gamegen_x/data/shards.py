@@ -170,7 +170,7 @@ class ShardFolder:
                 raise FileNotFoundError(f"{shard} changed while it was read; start again")
             begin = len(self.headers)
             self.damage.update({f"{shard.name}:{key}": reason for key, reason in index["damage"]})
-            self._actions.open(shard.stem, index["sha256"], [record["key"] for record in index["records"]])
+            self._actions.open(shard.stem, index["sha256"], [record["key"] for record in index["records"]], keys)
             for record in index["records"]:
                 if record["key"] in keys:
                     self.damage[f"{shard.name}:{record['key']}"] = "key seen before"

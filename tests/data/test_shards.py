@@ -84,6 +84,16 @@ def test_what_is_damaged_is_skipped_and_counted_by_reason(tmp_path: Path) -> Non
     assert not (tmp_path / "canary").exists()
 
 
+def test_of_records_with_the_same_key_the_first_keeps_its_own_keys(tmp_path: Path) -> None:
+    for name, clips in (("a", (1, 2)), ("b", (3, 4))):
+        samples = [make_record(clip, num_players=1).to_sample() for clip in clips]
+        write_shard(tmp_path / "shards" / f"{name}.tar", [{**samples[0], "__key__": "same"}, samples[1]])
+    shards = open_folder(tmp_path / "shards", tmp_path / "cache")
+    assert [header.key for header in shards.headers] == ["same", "clip-0002", "clip-0004"]
+    for index, clip in enumerate((1, 2, 4)):
+        np.testing.assert_array_equal(shards.actions(index), make_record(clip, num_players=1).actions)
+
+
 def test_too_much_damage_stops_with_the_count_of_each_reason(tmp_path: Path) -> None:
     samples = [make_record(clip).to_sample() for clip in range(3)]
     del samples[1]["json"]
