@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import shutil
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,6 +24,7 @@ SCHEMA_VERSION = 1
 DATASET = "dataset.json"
 LEDGER = "ledger.jsonl"
 PARTS = ".parts"
+SHARDS = "shard-*.tar"
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,10 @@ class DatasetFolder:
         return self.path / PARTS
 
     def finished(self) -> dict[str, Any] | None:
-        """What `dataset.json` says, when it stands for exactly these sources. Raises ValueError on another dataset."""
+        """What `dataset.json` says, when it stands for exactly these sources and its shards are there.
+
+        Raises ValueError on another dataset.
+        """
         if not (self.path / DATASET).is_file():
             return None
         dataset: dict[str, Any] = json.loads((self.path / DATASET).read_text())
@@ -52,7 +56,7 @@ class DatasetFolder:
                 f"{self.path} holds dataset {dataset['dataset_id']}, made with other settings of "
                 f"{_differences(dataset['pipeline'], self.identity)}; choose another output, or overwrite=true"
             )
-        return dataset if dataset["sources"] == self.stamps else None
+        return dataset if dataset["sources"] == self.stamps and self._has_its_shards() else None
 
     def prepare(self) -> None:
         """Makes the folder ready for more work: what was finished before is taken back into parts."""
@@ -81,8 +85,10 @@ class DatasetFolder:
         self._check(fates, max_damaged_share)
         kept = [(fate, partial(journals[fate.source].read, fate)) for fate in fates if fate.is_kept]
         placed = {fate.clip: fate for fate in assemble(kept, self.path, clips_per_shard)}
-        fates = [placed.get(fate.clip, fate) for fate in fates]
+        fates = [placed[fate.clip] if fate.is_kept else fate for fate in fates]
         write_ledger(self.path / LEDGER, fates)
+        for shard in {path.name for path in self.path.glob(SHARDS)} - {fate.shard for fate in fates}:
+            (self.path / shard).unlink()  # of a run that was killed, with other sources
         dataset = self._describe(fates)
         with atomic_file(self.path / DATASET) as temporary:
             temporary.write_text(json.dumps(dataset, indent=2) + "\n")
@@ -94,8 +100,19 @@ class DatasetFolder:
         (self.path / DATASET).unlink(missing_ok=True)
         shutil.rmtree(self.parts, ignore_errors=True)
         (self.path / LEDGER).unlink(missing_ok=True)
-        for shard in self.path.glob("shard-*.tar"):
+        for shard in self.path.glob(SHARDS):
             shard.unlink()
+
+    def _has_its_shards(self) -> bool:
+        """Whether every shard that the ledger names has the size that it had."""
+        if not (self.path / LEDGER).is_file():
+            return False
+        ends: dict[str, int] = {}
+        for fate in read_ledger(self.path / LEDGER):
+            if fate.is_kept:
+                ends[fate.shard] = max(ends.get(fate.shard, 0), fate.offset + fate.size)
+        shards = {path.name: path.stat().st_size for path in self.path.glob(SHARDS)}
+        return all(shards.get(name) == end + len(END_OF_ARCHIVE) for name, end in ends.items())
 
     def _check(self, fates: list[Fate], max_damaged_share: float) -> None:
         counts = summary(fates)
@@ -115,7 +132,9 @@ class DatasetFolder:
     def _describe(self, fates: list[Fate]) -> dict[str, Any]:
         kept = [fate for fate in fates if fate.is_kept]
         content = [self.identity, [[fate.clip, fate.sha256] for fate in kept]]
-        first = ShardRecord.from_sample(next(read_samples(io.BytesIO(self._record(kept[0]) + END_OF_ARCHIVE))))
+        first = ShardRecord.from_sample(
+            next(read_samples(io.BytesIO(record_bytes(self.path, kept[0]) + END_OF_ARCHIVE)))
+        )
         frames = sum(fate.num_frames for fate in kept)
         return {
             "schema_version": SCHEMA_VERSION,
@@ -139,28 +158,40 @@ class DatasetFolder:
     def _take_back(self) -> None:
         """Shards -> parts, for the sources that are still the same; then the shards go.
 
-        A source that lost a clip to another source's is done again: that clip's record was not kept.
+        A source that lost a clip to another source's is done again: that clip's record was not kept. So is one whose
+        records are not in the shards any more.
         """
         dataset = json.loads((self.path / DATASET).read_text())
-        by_source: dict[str, list[Fate]] = {name: [] for name in dataset["sources"]}
-        for fate in read_ledger(self.path / LEDGER):
+        by_source: defaultdict[str, list[Fate]] = defaultdict(list)
+        for fate in read_ledger(self.path / LEDGER) if (self.path / LEDGER).is_file() else []:
             by_source[fate.source].append(fate)
         shutil.rmtree(self.parts, ignore_errors=True)
         for name, fates in by_source.items():
+            is_same = name in self.stamps and self.stamps[name] == dataset["sources"].get(name)
             has_all = not any(fate.fate == "rejected" and fate.fingerprint for fate in fates)
-            if has_all and self.stamps.get(name) == dataset["sources"][name]:
+            if is_same and has_all and all(is_intact(self.path, fate) for fate in fates):
                 with Journal(self.parts, name, self.stamps[name]) as journal:
                     for fate in fates:
-                        journal.append(replace(fate, shard="", offset=0), self._record(fate) if fate.is_kept else b"")
+                        data = record_bytes(self.path, fate) if fate.is_kept else b""
+                        journal.append(replace(fate, shard="", offset=0), data)
                     journal.finish()
         (self.path / DATASET).unlink()
-        for shard in self.path.glob("shard-*.tar"):
+        for shard in self.path.glob(SHARDS):
             shard.unlink()
 
-    def _record(self, fate: Fate) -> bytes:
-        with (self.path / fate.shard).open("rb") as file:
-            file.seek(fate.offset)
-            return file.read(fate.size)
+
+def is_intact(folder: Path, fate: Fate) -> bool:
+    """Whether the record of a clip, if it was kept, is in its shard as it was written."""
+    if not fate.is_kept:
+        return True
+    shard = folder / fate.shard
+    return shard.is_file() and hashlib.sha256(record_bytes(folder, fate)).hexdigest() == fate.sha256
+
+
+def record_bytes(folder: Path, fate: Fate) -> bytes:
+    with (folder / fate.shard).open("rb") as file:
+        file.seek(fate.offset)
+        return file.read(fate.size)
 
 
 def _settled(fate: Fate, stage: str, reason: str, detail: str) -> Fate:

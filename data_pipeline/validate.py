@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from data_pipeline.clip import DamagedSourceError
-from data_pipeline.dataset import DATASET, LEDGER
+from data_pipeline.dataset import DATASET, LEDGER, is_intact
 from data_pipeline.ledger import read_ledger
 from data_pipeline.stage import files_below
 from data_pipeline.tar_shards import read_samples
@@ -161,7 +161,7 @@ def _dataset_problems(folder: Path, counts: Counter[str]) -> Iterator[Problem]:
         return
     try:
         dataset = json.loads((folder / DATASET).read_text())
-        kept = sum(fate.is_kept for fate in read_ledger(folder / LEDGER))
+        kept = [fate for fate in read_ledger(folder / LEDGER) if fate.is_kept]
         missing = [shard["name"] for shard in dataset["shards"] if not (folder / shard["name"]).is_file()]
         promised = int(dataset["num_clips_kept"])
     except (OSError, KeyError, TypeError, ValueError) as mistake:
@@ -171,8 +171,11 @@ def _dataset_problems(folder: Path, counts: Counter[str]) -> Iterator[Problem]:
         yield Problem(name, "missing file", f"named in {DATASET}")
     if counts["num_samples"] != promised:
         yield Problem(DATASET, "wrong number of samples", f"{counts['num_samples']} found, {promised} promised")
-    if kept != promised:
-        yield Problem(LEDGER, "wrong number of samples", f"{kept} kept, {promised} in {DATASET}")
+    if len(kept) != promised:
+        yield Problem(LEDGER, "wrong number of samples", f"{len(kept)} kept, {promised} in {DATASET}")
+    for fate in kept:
+        if fate.shard not in missing and not is_intact(folder, fate):
+            yield Problem(f"{fate.shard}: {fate.clip}", "changed since it was written", f"not what {LEDGER} says")
 
 
 def _trace_problems(headers: list[Path], counts: Counter[str]) -> Iterator[Problem]:

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -293,3 +294,21 @@ def test_keys_that_are_mended_beside_a_video_are_read_by_the_next_run(tmp_path):
     (tmp_path / "in" / "a.keys.txt").write_text("w*16")
     figures = make_video_pipeline().run(tmp_path / "in", tmp_path / "out", **RUN)
     assert (figures["num_sources_damaged"], figures["num_clips_kept"], figures["num_clips_done_now"]) == (0, 2, 1)
+
+
+def test_shards_that_are_lost_or_cut_are_made_good_by_the_next_run(finished, traces, tmp_path):
+    shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)
+    first, second = tmp_path / "shard-000000.tar", tmp_path / "shard-000001.tar"
+    second.unlink()
+    figures = make_pipeline().run(traces, tmp_path, **RUN)
+    assert 0 < figures["num_clips_done_now"] < 9  # what the other shard holds whole is not done again
+    assert contents(tmp_path) == contents(finished[0])
+    first.write_bytes(first.read_bytes()[:-600])
+    make_pipeline().run(traces, tmp_path, **RUN)
+    assert contents(tmp_path) == contents(finished[0])
+
+
+def test_shards_left_by_a_killed_run_go(finished, traces, tmp_path):
+    shutil.copy(finished[0] / "shard-000001.tar", tmp_path / "shard-000007.tar")
+    make_pipeline().run(traces, tmp_path, **RUN)
+    assert contents(tmp_path) == contents(finished[0])

@@ -167,6 +167,14 @@ def test_missing_files_and_a_ledger_that_lies_are_found(clean, tmp_path):
     assert reasons(folder) == {f"{folder}: no shards"}
 
 
+def test_a_record_that_is_not_what_the_ledger_says_is_found(clean, tmp_path):
+    folder = copied(clean, tmp_path)
+    first, second = samples_of(clean)
+    second["actions.npy"] = array(1 - np.load(io.BytesIO(second["actions.npy"])))
+    write_samples(folder / "shard-000000.tar", [first, second])
+    assert f"shard-000000.tar: {second['__key__']}: changed since it was written" in reasons(folder)
+
+
 def test_traces_are_validated_too(tmp_path):
     for name in ("good", "short", "gone", "bad"):
         make_trace(tmp_path / name, num_frames=10)
