@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -74,18 +74,38 @@ def identity(value: Any) -> Any:
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """Every file below a folder (or the file itself), in order; through links too, each folder once."""
+    """Every file below a folder (or the file itself), in order; through links too, each folder once.
+
+    What is hidden is left out, such as the `._play.mp4` of a Mac. Raises OSError for a folder that cannot be read.
+    """
     if folder.is_file():
         yield folder
         return
     seen: set[str] = set()
-    for place, subfolders, names in os.walk(folder, followlinks=True):
+    for place, subfolders, names in os.walk(folder, onerror=_refuse, followlinks=True):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         if (real := os.path.realpath(place)) in seen:
             subfolders.clear()
             continue
         seen.add(real)
-        yield from (Path(place, name) for name in sorted(names))
+        yield from (Path(place, name) for name in sorted(names) if not name.startswith("."))
+
+
+def _refuse(mistake: OSError) -> None:
+    what = f"{mistake.strerror}, so its files would be missing; make it readable, or choose an input without it"
+    raise OSError(mistake.errno, what, mistake.filename)
+
+
+def source_names(paths: Iterable[Path], folder: Path) -> dict[str, Path]:
+    """The paths by distinct names, in the order of the names."""
+    names: dict[str, Path] = {}
+    for path in paths:
+        name = source_name(path, folder)
+        name = f"{name}-{path.suffix[1:]}" if name in names and path.suffix else name
+        while name in names:
+            name += "_"
+        names[name] = path
+    return dict(sorted(names.items()))
 
 
 def source_name(path: Path, folder: Path) -> str:

@@ -42,7 +42,7 @@ def validate(path: Path) -> tuple[list[Problem], dict[str, Any]]:
     Reads every member and decodes every frame.
     """
     shards = [path] if path.suffix == ".tar" and path.is_file() else sorted(path.glob("*.tar"))
-    traces = [file for file in files_below(path) if file.name == "trace.json"]
+    traces = [file for file in files_below(path) if file.name == "trace.json"] if path.exists() else []
     counts: Counter[str] = Counter(num_samples=0, num_view_frames=0)
     problems: list[Problem]
     if not path.exists():

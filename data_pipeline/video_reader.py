@@ -173,7 +173,7 @@ class DecordReader(VideoReader):
         info = PyAVReader(None, None, self.num_threads).probe(path)  # decord tells no codec
         reader = self._open(path)
         height, width = (int(size) for size in reader[0].shape[:2])
-        return VideoInfo(info.codec, height, width, float(reader.get_avg_fps()), len(reader))
+        return VideoInfo(info.codec, height, width, float(reader.get_avg_fps()), max(len(reader), info.num_frames))
 
     def _timed_frames(self, path: Path) -> Iterator[tuple[float, npt.NDArray[np.uint8]]]:
         import decord

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from data_pipeline.clip import DamagedSourceError, Source
-from data_pipeline.stage import Ingest, files_below, source_name
+from data_pipeline.stage import Ingest, files_below, source_names
 from data_pipeline.video_reader import VideoReader, check_readable, held_between, resampled_indices
 from gamegen_x.schema.caption import Instruction
 from gamegen_x.schema.trace import Trace
@@ -36,9 +36,9 @@ class IngestTraces(Ingest):
                 f"no traces below {folder}: expected folders with a {HEADER}; "
                 f"record some with `python -m gamegen_x.games.record game=snowglobe output={folder}`"
             )
-        sources = {source_name(path, folder): path for path in folders}
+        sources = source_names(folders, folder)
         check_one_action_space(sources)
-        return dict(sorted(sources.items()))
+        return sources
 
     def open(self, name: str, path: Path) -> Source:
         try:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_pipeline.clip import DamagedSourceError, Source
-from data_pipeline.stage import Ingest, files_below, source_name
+from data_pipeline.stage import Ingest, files_below, source_names
 from data_pipeline.video_reader import VideoReader
 from gamegen_x.schema.action_space import ActionSpace
 
@@ -33,11 +33,7 @@ class IngestVideos(Ingest):
         videos = [path for path in files_below(folder) if path.suffix.lower() in suffixes]
         if not videos:
             raise ValueError(f"no videos below {folder}: expected files that end with one of {sorted(suffixes)}")
-        names: dict[str, Path] = {}
-        for path in videos:
-            name = source_name(path, folder)
-            names[name if name not in names else f"{name}-{path.suffix[1:]}"] = path
-        return dict(sorted(names.items()))
+        return source_names(videos, folder)
 
     def files(self, path: Path) -> Sequence[Path]:
         return [file for file in (path, _keys_file(path)) if file.is_file()]

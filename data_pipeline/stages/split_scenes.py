@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -18,6 +18,7 @@ from data_pipeline.stage import Stage
 from data_pipeline.video_reader import VideoReader
 
 Frame = npt.NDArray[np.uint8]  # h w 3
+TOLERANCE = 0.1  # of a plain video's length, and a second at least: headers estimate, and may count a longer sound
 
 
 class SceneWatch(ABC):
@@ -176,8 +177,8 @@ class SplitScenes(Stage):
     """Decodes a source once and cuts it at scene changes, then every `max_frames`.
 
     Clips start at multiples of `multiple` frames and have a length that is one. What is left over (shorter than
-    `min_frames`, or between a cut and the next multiple) is rejected, so every frame of a source is in the ledger. A
-    cut in any view cuts all.
+    `min_frames`, between a cut and the next multiple, or beyond the keys) is rejected, so every frame of a source is in
+    the ledger. A cut in any view cuts all. A plain video that ends well before its header says is truncated.
     """
 
     reader: VideoReader
@@ -197,12 +198,13 @@ class SplitScenes(Stage):
 
     def process(self, clip: Clip) -> Iterator[Clip]:
         source = clip.source
+        views = [iter(self.reader.frames(video, source.fps, source.video_fps)) for video in source.videos]
         watches = [self.detector.watch(source.fps) for _ in source.videos]
         buffer: list[tuple[Frame, ...]] = []  # frames not yet given away; the first is frame `start`
         start, num_frames, cuts = 0, 0, set[int]()
         damage: DamagedSourceError | None = None
         try:
-            for frames in self._steps(source):
+            for frames in self._steps(source, views):
                 buffer.append(frames)
                 for watch, frame in zip(watches, frames, strict=True):
                     cuts.update(watch.push(frame))
@@ -223,10 +225,15 @@ class SplitScenes(Stage):
             start = stop
         if damage is not None:
             raise damage
+        if (beyond := max(sum(1 for _ in view) for view in views)) > 0:
+            yield replace(clip, start=start, num_frames=beyond).rejected("beyond the keys", f"{beyond} frames")
+        if source.actions is None and num_frames < source.num_frames - max(source.fps, TOLERANCE * source.num_frames):
+            raise DamagedSourceError(
+                "truncated video", f"ends at frame {num_frames} of {source.num_frames} that its header promises"
+            )
 
-    def _steps(self, source: Source) -> Iterator[tuple[Frame, ...]]:
+    def _steps(self, source: Source, views: Sequence[Iterator[Frame]]) -> Iterator[tuple[Frame, ...]]:
         """The frames of all views, step by step. A session ends with its keys, whatever the videos hold beyond."""
-        views = [iter(self.reader.frames(video, source.fps, source.video_fps)) for video in source.videos]
         length = source.num_frames if source.actions is not None else None
         step = 0
         while length is None or step < length:

@@ -1,3 +1,5 @@
+import errno
+import os
 import shutil
 
 import numpy as np
@@ -109,6 +111,38 @@ def test_names_of_sources_are_plain_and_distinct(tmp_path):
         len(name) < 80 and all(letter.isascii() and (letter.isalnum() or letter in "-_") for letter in name)
         for name in found
     )
+
+
+def test_names_that_meet_stay_apart(tmp_path):
+    paths = [tmp_path / name for name in ("play-mp4.mkv", "play.mkv", "play.mp4")]
+    for path in paths:
+        path.touch()
+    found = videos(suffixes=[".mp4", ".mkv"]).find(tmp_path)
+    assert sorted(found.values()) == paths
+    assert "play" in found
+
+
+def test_hidden_files_are_no_sources(tmp_path):
+    for name in ("play.mp4", "._play.mp4"):
+        (tmp_path / name).touch()
+    assert list(videos().find(tmp_path).values()) == [tmp_path / "play.mp4"]
+
+
+def test_a_folder_that_cannot_be_read_is_said(tmp_path, monkeypatch):
+    scandir, locked = os.scandir, tmp_path / "locked"
+    locked.mkdir()
+    (tmp_path / "play.mp4").touch()
+
+    def refusing(path):  # the permissions of a folder do not hold back who is root
+        if path == str(locked):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(
+        PermissionError, match=r"Permission denied, so its files would be missing; make it readable.*locked"
+    ):
+        videos().find(tmp_path)
 
 
 def test_folders_behind_links_are_found_once(tmp_path):

@@ -312,3 +312,12 @@ def test_shards_left_by_a_killed_run_go(finished, traces, tmp_path):
     shutil.copy(finished[0] / "shard-000001.tar", tmp_path / "shard-000007.tar")
     make_pipeline().run(traces, tmp_path, **RUN)
     assert contents(tmp_path) == contents(finished[0])
+
+
+def test_a_matroska_that_was_cut_is_damaged_and_what_it_holds_is_kept(tmp_path):
+    whole = write_video(tmp_path / "whole.mkv", panning(96, right=2, size=128), crf=0).read_bytes()
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "cut.mkv").write_bytes(whole[: len(whole) // 2])
+    figures = make_video_pipeline().run(tmp_path / "in", tmp_path / "out", **{**RUN, "max_damaged_share": 1.0})
+    assert figures["damaged"] == {"split_scenes: truncated video": 1}
+    assert figures["num_clips_kept"] > 0

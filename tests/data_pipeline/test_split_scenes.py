@@ -1,3 +1,4 @@
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -141,6 +142,27 @@ def test_a_view_that_ends_before_its_session_is_a_damage():
     stage = SplitScenes(reader, NoScenes(), 8, 16, 4)
     with pytest.raises(DamagedSourceError, match=r"views \[1\] end at frame 20 of 32"):
         list(stage.process(Clip(make_source(32, 2, actions=actions), 0, 32)))
+
+
+def test_frames_beyond_the_keys_are_rejected_and_counted():
+    reader = Memory()
+    reader.videos["seat-0.mp4"] = [np.zeros((2, 2, 3), np.uint8)] * 30
+    actions = np.zeros((18, 1, KEYS.num_keys), np.uint8)
+    clips = list(SplitScenes(reader, NoScenes(), 8, 16, 4).process(Clip(make_source(18, actions=actions), 0, 18)))
+    assert [(clip.start, clip.num_frames, clip.reason) for clip in clips] == [
+        (0, 16, ""),
+        (16, 2, "scene too short"),
+        (18, 12, "beyond the keys"),
+    ]
+
+
+@pytest.mark.parametrize(("num_frames", "is_truncated"), [(100, False), (76, False), (75, True)])
+def test_a_video_that_ends_well_before_its_header_says_is_truncated(num_frames, is_truncated):
+    reader, clips = Memory(), list[Clip]()
+    reader.videos["seat-0.mp4"] = [np.zeros((2, 2, 3), np.uint8)] * num_frames
+    with pytest.raises(DamagedSourceError, match="75 of 100") if is_truncated else nullcontext():
+        clips.extend(SplitScenes(reader, NoScenes(), 8, 16, 4).process(Clip(make_source(100), 0, 100)))
+    assert sum(clip.num_frames for clip in clips) == num_frames
 
 
 def test_luma_finds_the_cuts_between_scenes_and_none_within():
