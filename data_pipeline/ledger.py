@@ -44,7 +44,7 @@ class Fate:
 
     def to_dict(self) -> dict[str, Any]:
         """Without the fields that say nothing."""
-        always = ("clip", "source", "fate", "start", "num_frames", "num_views")
+        always = ("clip", "source", "fate", "start", "num_frames", "num_views", *(["offset"] if self.is_kept else []))
         return {name: value for name, value in asdict(self).items() if value or name in always}
 
     @classmethod

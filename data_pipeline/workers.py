@@ -21,8 +21,8 @@ def run_in_workers(
 ) -> Iterator[tuple[int, Any]]:
     """Yields (number of the job, what it yields). `work` travels to each worker once, so what it loads stays loaded.
 
-    Every worker holds `at_work` while it lives. A worker whose parent is gone ends at its next word. A ValueError of a
-    job comes back as it is; any other mistake as a RuntimeError with the worker's traceback.
+    Every worker holds `at_work` while it lives. A worker whose parent is gone ends at its next word. A ValueError and
+    an OSError of a job come back as they are; any other mistake as a RuntimeError with the worker's traceback.
     """
     if workers == 1 or len(jobs) <= 1:
         for number, job in enumerate(jobs):
@@ -70,6 +70,8 @@ def _converse(jobs: Sequence[tuple[Any, ...]], pipes: Sequence[Connection]) -> I
                 yield number, value
             elif kind == "mistake":
                 raise ValueError(value)
+            elif kind == "system":
+                raise OSError(*value)
             elif kind == "bug":
                 raise RuntimeError(f"while working on {jobs[number][0]!r}:\n{value}")
             elif waiting:
@@ -98,6 +100,9 @@ def _serve(work: Work, pipe: Connection, at_work: AbstractContextManager[None]) 
                         pipe.send(("item", item))
                 except ValueError as mistake:
                     pipe.send(("mistake", str(mistake)))
+                except OSError as mistake:
+                    known = mistake.errno, mistake.strerror, mistake.filename
+                    pipe.send(("system", known if mistake.errno else (str(mistake),)))
                 except Exception:
                     pipe.send(("bug", traceback.format_exc()))
                 else:

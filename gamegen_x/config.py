@@ -42,6 +42,11 @@ NOBODY_READS = 141
 SHOW_EVERYTHING = "HYDRA_FULL_ERROR"
 SHORT_MESSAGES = "GAMEGEN_X_SHORT_MESSAGES"
 FILE_MISTAKES = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
+REMEDIES = {
+    errno.ENOSPC: "make room",
+    errno.EIO: "look after the disk",
+    errno.EMFILE: "allow more open files (ulimit -n)",
+}
 MAX_SHOWN = 6  # mistakes, or known names, in one message
 Kinds = Mapping[str, type | str]  # of plain values: int, float, bool, str or list; of a mapping: who takes it
 _REFERENCE = re.compile(r"\$\{([^${}:]+)\}")
@@ -124,9 +129,10 @@ def _mistakes_in_one_message(config_name: str) -> Iterator[None]:
     except (ValueError, *FILE_MISTAKES) as mistake:
         _end_with(str(mistake))
     except OSError as mistake:
-        if mistake.errno != errno.ENOSPC:
+        if mistake.errno not in REMEDIES:
             raise
-        _end_with(f"{mistake}; what was finished is kept: make room and run the same command again")
+        remedy = REMEDIES[mistake.errno]
+        _end_with(f"{mistake}; what was finished is kept: {remedy} and run the same command again")
 
 
 def quote_texts(arguments: list[str], config_name: str, kinds: Kinds = MappingProxyType({})) -> None:

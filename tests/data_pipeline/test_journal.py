@@ -91,6 +91,7 @@ def test_a_ledger_comes_back_as_it_was_and_counts_by_stage_and_reason(tmp_path):
     ]
     write_ledger(tmp_path / "ledger.jsonl", fates)
     assert read_ledger(tmp_path / "ledger.jsonl") == fates
+    assert [line.count('"offset": 0') for line in (tmp_path / "ledger.jsonl").read_text().splitlines()] == [1, 0, 0, 0]
     assert summary(fates) == {
         "num_clips_kept": 1,
         "num_clips_rejected": 2,
