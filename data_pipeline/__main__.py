@@ -25,13 +25,18 @@ def curate(cfg: DictConfig) -> None:
     figures = pipeline.run(
         sources=Path(cfg.input),
         output=output,
-        workers=cfg.workers or os.cpu_count() or 1,
+        workers=cfg.workers or num_cores(),
         max_damaged_share=cfg.max_damaged_share,
         overwrite=cfg.overwrite,
     )
     with atomic_file(output / FIGURES) as path:
         path.write_text(json.dumps(figures) + "\n")
     print(json.dumps(figures))
+
+
+def num_cores() -> int:
+    """Those that this process may use, where the system tells."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def check(arguments: list[str]) -> int:

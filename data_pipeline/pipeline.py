@@ -198,7 +198,9 @@ def _flow(
             yield clip
             continue
         results = stage.process(clip)
+        del clip  # nobody holds its frames while those of the next one are decoded
         while True:
+            result = None
             with _at(name, effort):
                 result = next(results, None)
             if result is None:

@@ -211,8 +211,7 @@ class SplitScenes(Stage):
                 num_frames += 1
                 decided = num_frames - self.detector.look_ahead
                 while (stop := self._next_stop(start, cuts)) <= decided:
-                    yield from self._cut(clip, start, buffer[: stop - start], is_cut=stop in cuts)
-                    del buffer[: stop - start]
+                    yield from self._cut(clip, start, _taken(buffer, stop - start), is_cut=stop in cuts)
                     start = stop
         except DamagedSourceError as mistake:
             damage = mistake
@@ -220,8 +219,7 @@ class SplitScenes(Stage):
             cuts.update(watch.finish())
         while start < num_frames:
             stop = min(self._next_stop(start, cuts), num_frames)
-            yield from self._cut(clip, start, buffer[: stop - start], is_cut=True)
-            del buffer[: stop - start]
+            yield from self._cut(clip, start, _taken(buffer, stop - start), is_cut=True)
             start = stop
         if damage is not None:
             raise damage
@@ -267,7 +265,14 @@ class SplitScenes(Stage):
             yield replace(clip, start=start, num_frames=length).rejected("scene too short", detail)
             return
         views = tuple(np.stack(frames) for frames in zip(*buffer[:whole], strict=True))
+        buffer.clear()  # they are in the views: a long clip is held once
         yield replace(clip, start=start, num_frames=whole, views=views)
         if whole < length:
             rest = replace(clip, start=start + whole, num_frames=length - whole)
             yield rest.rejected("beyond a multiple", f"{length - whole} frames")
+
+
+def _taken(buffer: list[tuple[Frame, ...]], count: int) -> list[tuple[Frame, ...]]:
+    taken = buffer[:count]
+    del buffer[:count]
+    return taken

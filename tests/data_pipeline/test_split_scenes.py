@@ -1,5 +1,7 @@
+import weakref
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,6 +15,8 @@ from made_up import KEYS, make_source, panning
 
 from data_pipeline.clip import Clip, DamagedSourceError
 from data_pipeline.networks.transnetv2 import TransNetV2
+from data_pipeline.pipeline import Effort, _flow
+from data_pipeline.stage import Stage
 from data_pipeline.stages.split_scenes import (
     LumaScenes,
     NoScenes,
@@ -119,6 +123,30 @@ def test_each_view_is_decoded_once_and_stays_with_its_clip():
     assert reader.opened == ["seat-0.mp4", "seat-1.mp4", "seat-2.mp4"]
     assert [clip.num_frames for clip in clips] == [16, 16, 8]
     assert all(len(clip.views) == 3 and len(view) == clip.num_frames for clip in clips for view in clip.views)
+
+
+def test_a_clip_is_let_go_before_the_next_one_is_decoded():
+    alive: list[int] = []
+    held: list[weakref.ref] = []
+
+    class Decoding(Memory):
+        def frames(self, path, fps, video_fps):
+            for index in range(48):
+                alive.append(sum(views() is not None for views in held))
+                yield np.full((2, 2, 3), index, np.uint8)
+
+    @dataclass(frozen=True)
+    class Holding(Stage):
+        def process(self, clip):
+            held.append(weakref.ref(clip.views[0]))
+            yield clip.scored("motion", 1.0)
+
+    clips = iter([Clip(make_source(48), 0, 48)])
+    for stage in (SplitScenes(Decoding(), NoScenes(), 8, 16, 4), Holding(), Holding()):
+        clips = _flow("stage", stage, clips, {}, Effort())
+    assert list(map(attrgetter("is_rejected"), clips)) == [False] * 3
+    assert len(held) == 6
+    assert set(alive) == {0}
 
 
 def test_what_was_whole_before_a_damage_is_kept():
