@@ -23,7 +23,7 @@ CACHED, WINDOW, STEP, PACK, DENOISE, COMMIT, DECODE = "cached", "window", "step"
 @torch.inference_mode()
 def measure(settings: DictConfig, rule: Rule) -> list[Row]:
     networks = Networks.load(settings.weights)
-    sampler = StreamSampler(networks, networks.settings, **to_dict(settings.live))
+    sampler = StreamSampler(networks, networks.sampler_settings, **to_dict(settings.live))
     stream = sampler.start(settings.prompt, rule.seed, settings.num_players)
     keys = torch.zeros(stream.num_slots, networks.vae.temporal_factor, networks.action_space.num_keys)
     for _ in range(max(sampler.settings.window, sampler.undo_ticks + 1)):  # until ring and log are full

@@ -49,7 +49,7 @@ class Ingest(ABC):
 
     @abstractmethod
     def open(self, name: str, path: Path) -> Source:
-        """Reads headers only; frames are decoded by the stage that cuts.
+        """Reads headers, and a first frame at most, which alone knows how it is turned; the stage that cuts decodes.
 
         Raises DamagedSourceError, and OSError where the system is at fault and not the source.
         """

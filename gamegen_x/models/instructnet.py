@@ -231,6 +231,8 @@ class InstructNet(nn.Module):
         players: MakeMix | None = None,  # how players see each other; None: they do not
     ) -> None:
         super().__init__()
+        if expects_words and carry is None:
+            raise ValueError("expects_words adds to what carry expects, which is null; set expects_words=false, too")
         self.num_keys = num_keys
         self.frames_per_latent = frames_per_latent
         self.gradient_checkpointing = False  # of passes without a past; a training sets it
@@ -242,7 +244,7 @@ class InstructNet(nn.Module):
             else CarryOver(latent_channels, dim, patch, keys_dim=keys_dim, state_channels=state_channels, **carry)
         )
         self.embed_words: nn.Sequential | None = None
-        if expects_words and carry is not None:
+        if expects_words:
             last = RowLinear(keys_dim, keys_dim)
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)

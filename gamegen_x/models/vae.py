@@ -250,8 +250,7 @@ class VideoVAE(nn.Module):
         self.decoder = Decoder(levels, latent_channels, latent_kernel, num_groups)
 
     def num_latent_frames(self, num_frames: int) -> int:
-        """Latent frames of a clip: the sum over its chunks of ceil(frames / temporal_factor)."""
-        return sum(math.ceil(n / self.temporal_factor) for n in self.coding.chunks(num_frames))
+        return self.coding.num_latent_frames(num_frames)
 
     @property
     def coding(self) -> Coding:
@@ -259,8 +258,7 @@ class VideoVAE(nn.Module):
 
     @property
     def unit_frames(self) -> int:
-        """Clips can be cut between multiples of this many video frames."""
-        return self.chunk_frames or self.temporal_factor
+        return self.coding.unit_frames
 
     def encode(self, video: Float[Tensor, "b t_video 3 h_video w_video"]) -> Posterior:
         """The posterior over latents `[b t c h w]` of a whole clip. Raises ValueError on a size it cannot halve."""
@@ -277,7 +275,7 @@ class VideoVAE(nn.Module):
     ) -> Float[Tensor, "b t_video 3 h_video w_video"]:
         """The video of whole-clip latents; without `num_frames` every latent frame gives temporal_factor frames."""
         if num_frames is None:
-            num_frames = self._all_frames(latents.shape[1])
+            num_frames = self.coding.num_frames(latents.shape[1])
         if self.num_latent_frames(num_frames) != latents.shape[1]:
             needed = self.num_latent_frames(num_frames)
             raise ValueError(f"{num_frames} frames need {needed} latent frames, got {latents.shape[1]}")
@@ -336,13 +334,6 @@ class VideoVAE(nn.Module):
     def _posterior(self, moments: Tensor) -> Posterior:
         mean, log_variance = moments.chunk(2, dim=2)
         return Posterior(mean, log_variance.clamp(*self.log_variance_range))
-
-    def _all_frames(self, num_latent_frames: int) -> int:
-        if self.chunk_frames is None:
-            return num_latent_frames * self.temporal_factor
-        per_chunk = math.ceil(self.chunk_frames / self.temporal_factor)
-        whole, rest = divmod(num_latent_frames, per_chunk)
-        return whole * self.chunk_frames + rest * self.temporal_factor
 
     def _check_size(self, video: Tensor) -> None:
         height, width = video.shape[-2:]

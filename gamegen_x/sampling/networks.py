@@ -36,7 +36,7 @@ class Networks:
     latent_scale: float  # latents are (mean - shift) * scale, of about unit size
     latent_shift: float
     kind: str
-    settings: SamplerSettings  # the defaults that these weights were trained for
+    sampler_settings: SamplerSettings  # the defaults that these weights were trained for
     config: Mapping[str, Any]
     small_decoder: Decoder | None = None  # of the same latents, for live play
 
@@ -65,7 +65,7 @@ class Networks:
             latent_scale=float(config["latent_scale"]),
             latent_shift=float(config["latent_shift"]),
             kind=str(config["kind"]),
-            settings=SamplerSettings.of(config),
+            sampler_settings=SamplerSettings.of(config),
             config=config,
             small_decoder=small_decoder,
         )

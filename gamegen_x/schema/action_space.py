@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 SCHEMA_VERSION = 1
 NO_KEY = "_"
-MOST_FRAMES = 1_000_000  # of a key string: half a day
+MAX_FRAMES = 1_000_000  # of a key string: half a day
 _STEP = re.compile(r"(?P<keys>[^*\s]+)(?:\*(?P<count>\d+))?")
 _WITHOUT_STAR = re.compile(r"(\D+)(\d+)")  # D24, where D*24 is meant
 
@@ -54,10 +54,10 @@ class ActionSpace:
             raise ValueError(f"expected a vector of {self.num_keys} keys for {self.name!r}, got shape {held.shape}")
         return tuple(key for key, value in zip(self.keys, held, strict=True) if value)
 
-    def parse(self, text: str, most_frames: int = MOST_FRAMES) -> npt.NDArray[np.uint8]:
+    def parse(self, text: str, max_frames: int = MAX_FRAMES) -> npt.NDArray[np.uint8]:
         """A key string such as `W*8 W+D*4 _*2` as `[t, k]`: `*n` holds for n frames, `+` joins keys, `_` is none.
 
-        Raises ValueError where it cannot be read, holds an unknown key or goes on for more than `most_frames`.
+        Raises ValueError where it cannot be read, holds an unknown key or goes on for more than `max_frames`.
         """
         rows: list[npt.NDArray[np.uint8]] = []
         num_frames = 0
@@ -69,10 +69,10 @@ class ActionSpace:
             vector = self.encode(name for name in names if name != NO_KEY)
             count = int(match["count"] or 1)
             num_frames += count
-            if num_frames > most_frames:
-                raise ValueError(f"the key string goes on for more than {most_frames} frames, at {step[:40]!r}")
+            if num_frames > max_frames:
+                raise ValueError(f"the key string goes on for more than {max_frames} frames, at {step[:40]!r}")
             rows.append(np.broadcast_to(vector, (count, self.num_keys)))
-        if not rows:
+        if not num_frames:
             raise ValueError("the key string is empty; write it like 'W*8 D*8' (frames of each key)")
         return np.concatenate(rows)
 

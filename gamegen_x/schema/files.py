@@ -1,21 +1,12 @@
-"""Files that are either whole or absent (written to a temporary name, fsynced, renamed), and those damaged since."""
+"""Files that are either whole or absent: written to a temporary name, fsynced, renamed."""
 
 from __future__ import annotations
 
 import os
 import secrets
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-# What json, numpy and zipfile raise, and what looks into their values, where bytes are damaged or of another shape
-UNREADABLE = (
-    ValueError, TypeError, AttributeError, LookupError, OverflowError, EOFError, OSError, SyntaxError, RuntimeError,
-    tokenize.TokenError, zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
 
 
 @contextmanager

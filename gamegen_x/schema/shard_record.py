@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from gamegen_x.schema.action_space import ActionSpace
 from gamegen_x.schema.caption import Caption, Instruction
-from gamegen_x.schema.files import UNREADABLE
+from gamegen_x.schema.unreadable import UNREADABLE
 
 SCHEMA_VERSION = 1
 

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gamegen_x.schema.action_space import ActionSpace
-from gamegen_x.schema.files import UNREADABLE, atomic_file
+from gamegen_x.schema.files import atomic_file
+from gamegen_x.schema.unreadable import UNREADABLE
 
 SCHEMA_VERSION = 1
 MAX_PLAYERS = 8  # of one world: its slots, and the seats of a room

@@ -39,7 +39,7 @@ def of_room(found: OpenRoom) -> dict[str, Any]:
         "world": found.order.world,
         "camera": found.order.camera,
         "seats": room.world.num_players,
-        "here": found.players(),
+        "here": list(room.here),
         "away": [seat.number for seat in room.seats if seat.presence is Presence.AWAY],
         "spectators": len(room.spectators),
         "last_events": [seat.last_event for seat in room.seats],
@@ -123,7 +123,7 @@ class _Collector:
         yield GaugeMetricFamily("ggx_sockets", "open sockets", value=self.host.num_sockets)
         yield CounterMetricFamily("ggx_visits", "sockets that were opened", value=self.host.num_visits)
         yield GaugeMetricFamily("ggx_rooms", "open rooms", value=len(rooms))
-        yield GaugeMetricFamily("ggx_players", "players who are here", value=sum(len(r.players()) for r in rooms))
+        yield GaugeMetricFamily("ggx_players", "players who are here", value=sum(len(r.room.here) for r in rooms))
         yield GaugeMetricFamily("ggx_ready_percent", "how far the server is", value=self.host.stage.percent)
         yield GaugeMetricFamily("ggx_memory_bytes", "most memory held", value=memory_mb() * 2**20)
         yield from self._counts(rooms)

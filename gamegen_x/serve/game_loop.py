@@ -77,9 +77,7 @@ class Viewer:
         """Whose pictures they see: their own; a spectator those of a player who is `here`, if anybody is."""
         if self.seat.number != SPECTATOR:
             return self.seat.number
-        if self.watches not in here and here:
-            self.watches = here[0]
-        return self.watches
+        return self.watches if self.watches in here or not here else here[0]
 
 
 @dataclass
@@ -153,7 +151,6 @@ class GameLoop:
         self.wake_everybody()
 
     def _offer(self, viewer: Viewer, block: Block, pictures: EncodedBlock, reflects: int) -> None:
-        here = [seat.number for seat in self.room.seats if seat.is_here]
         viewer.seat.outbox.put(
             Frame(
                 seq=self.num_drawn,
@@ -163,7 +160,7 @@ class GameLoop:
                 is_key=True,
                 input_tick=reflects,
                 t_generated=self._milliseconds(self.clock.now()),
-                payload=pictures.payload(viewer.view(here), self._tier(viewer)),
+                payload=pictures.payload(viewer.view(self.room.here), self._tier(viewer)),
             )
         )
 

@@ -170,7 +170,7 @@ def _make_clip(pipe: Pipe, order: ClipOrder, path: Path, weights: str, device: s
             actions=rows.expand(1, order.num_players, -1, -1),
             instructions=[[spoken]] if spoken else [],
         )
-        sampler = ClipSampler(networks, networks.settings)
+        sampler = ClipSampler(networks, networks.sampler_settings)
         video = sampler.sample(request, lambda done, total: pipe.send({"percent": round(95 * done / total, 1)}))
         frames = rearrange(to_pixels(video[0]), "p t h w c -> t h (p w) c")
         frames = frames.repeat_interleave(scale, dim=1).repeat_interleave(scale, dim=2)

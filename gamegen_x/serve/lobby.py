@@ -70,10 +70,6 @@ class OpenRoom:
             self._true_views = tick, views
         return views[seat]
 
-    def players(self) -> list[int]:
-        """The seats whose players are here."""
-        return [seat.number for seat in self.room.seats if seat.is_here]
-
 
 @dataclass(frozen=True)
 class LobbyRules:

@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection as Pipe
 from multiprocessing.process import BaseProcess
 from multiprocessing.shared_memory import SharedMemory
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +49,7 @@ from gamegen_x.world.facts import Facts, stacked
 from gamegen_x.world.state import WorldState
 
 log = logging.getLogger(__name__)
+Requests: TypeAlias = "SimpleQueue[DrawRequest | CloseRequest | None]"  # None: there will be no more
 WATCH_SECONDS = 0.1
 FEWER_STEPS = "fewer_steps"  # of the ladder
 _SKIES: Mapping[str, str] = {"clear": "clear", "rain": "rainy", "snow": "snowy", "fog": "foggy"}
@@ -113,7 +114,7 @@ class ModelProcess:
         self._free = list(range(max_rooms))
         self._memory = SharedMemory(create=True, size=max_rooms * self.shape.room_bytes)
         self._pipe: Pipe | None = None
-        self._requests: SimpleQueue[DrawRequest | CloseRequest | None] = SimpleQueue()  # None: no more of them
+        self._requests: Requests = SimpleQueue()  # no more than two a room: one that is waited for, and its end
         self._waiting: dict[int, tuple[float, asyncio.Future[bool]]] = {}
         self._count = 0
         self._progress_at = 0.0
@@ -249,7 +250,7 @@ class ModelProcess:
             self._pipe = None
 
 
-def _write(pipe: Pipe, requests: SimpleQueue[DrawRequest | CloseRequest | None]) -> None:
+def _write(pipe: Pipe, requests: Requests) -> None:
     """In a thread: hands on what is asked of the process. Where that fails, whoever reads from it notices."""
     with contextlib.suppress(OSError, TypeError):  # TypeError: the pipe was closed while it was full
         while (request := requests.get()) is not None:

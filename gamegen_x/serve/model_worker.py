@@ -225,7 +225,7 @@ def _load(settings: WorkerSettings) -> tuple[StreamSampler, Any, Any]:
     from gamegen_x.sampling.stream_sampler import StreamSampler
 
     networks = Networks.load(settings.weights, settings.device)
-    sampling = networks.settings
+    sampling = networks.sampler_settings
     if settings.num_steps is not None:
         sampling = replace(sampling, num_steps=settings.num_steps)
     sampler = StreamSampler(

@@ -162,6 +162,11 @@ class Room:
     # Who is here -----------------------------------------------------------------------------------------------------
 
     @property
+    def here(self) -> tuple[int, ...]:
+        """The seats whose players are here."""
+        return tuple(seat.number for seat in self.seats if seat.is_here)
+
+    @property
     def state(self) -> State:
         """The newest state."""
         return self._past[self.tick].state
@@ -649,7 +654,7 @@ class Room:
             resume=seat.resume,
             event=first,
             text=seat.text_seq,
-            here=tuple(each.number for each in self.seats if each.is_here),
+            here=self.here,
             world=dict[str, Any](self.world.facts),
             life=self.life,
         )

@@ -22,7 +22,7 @@ TRAINED = {
     "instruct": ("instructnet",),
     "decoder": ("small_decoder",),
 }
-BYTES_OF_WEIGHT = 4  # float32
+BYTES_OF_FLOAT32 = 4
 BYTES_OF_OPTIMIZER = 8  # two moments of AdamW; Muon keeps one
 BYTES_OF_AVERAGE = 4
 VALUES_KEPT_PER_FEATURE = 17  # activations of a block kept for the backward pass, in features of a token; an estimate
@@ -131,8 +131,8 @@ def _weights(part: nn.Module | nn.Parameter) -> list[nn.Parameter]:
 def _state_bytes(cfg: DictConfig, num_trained: int, num_frozen: int, world_size: int) -> float:
     """Weights, gradients, the optimizer's state and the average, with what ZeRO cuts into pieces."""
     stage = OmegaConf.select(cfg, "trainer.strategy.stage") or 0
-    weights = (num_trained + num_frozen) * BYTES_OF_WEIGHT
-    gradients = num_trained * BYTES_OF_WEIGHT / (world_size if stage >= 2 else 1)
+    weights = (num_trained + num_frozen) * BYTES_OF_FLOAT32
+    gradients = num_trained * BYTES_OF_FLOAT32 / (world_size if stage >= 2 else 1)
     optimizer = num_trained * BYTES_OF_OPTIMIZER / (world_size if stage >= 1 else 1)
     average = num_trained * BYTES_OF_AVERAGE if cfg.callbacks.get("ema") is not None else 0
     return weights + gradients + optimizer + average
@@ -145,5 +145,5 @@ def _activation_bytes(cfg: DictConfig, tokens: int) -> float:
     num_blocks = 2 * cfg.msdit.num_pairs + (cfg.instructnet.num_blocks if cfg.stage == "instruct" else 0)
     kept = num_blocks * VALUES_KEPT_PER_FEATURE * bytes_of_value
     if cfg.task.gradient_checkpointing:  # what goes into each block, which gates make float32, and one block's own
-        kept = num_blocks * BYTES_OF_WEIGHT + VALUES_KEPT_PER_FEATURE * bytes_of_value
+        kept = num_blocks * BYTES_OF_FLOAT32 + VALUES_KEPT_PER_FEATURE * bytes_of_value
     return float(tokens * kept * cfg.msdit.dim)

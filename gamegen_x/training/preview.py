@@ -109,7 +109,7 @@ class Preview(L.Callback):
             latent_scale=task.latent_scale,
             latent_shift=task.latent_shift,
             kind="base",
-            settings=self.sampler,
+            sampler_settings=self.sampler,
             config={},
         )
         said = zip(batch.instructions[:num_clips], batch.instruction_starts.tolist(), strict=False)

@@ -50,10 +50,12 @@ def run(cfg: DictConfig, command: str) -> Path:
     callbacks: dict[str, L.Callback] = {name: build(node) for name, node in cfg.callbacks.items() if node is not None}
     loggers: list[Logger] = [build(node) for node in cfg.logger.values() if node is not None]
     trainer: L.Trainer = build(
-        cfg.trainer, callbacks=[WriteFacts(cfg, checkpoint is not None), *callbacks.values()], logger=loggers
+        cfg.trainer, callbacks=[BeginRun(cfg, checkpoint is not None), *callbacks.values()], logger=loggers
     )
-    trainer.fit(task, data, ckpt_path=None if checkpoint is None else checkpoint.path)
-    finish_wandb()
+    try:
+        trainer.fit(task, data, ckpt_path=None if checkpoint is None else checkpoint.path)
+    finally:
+        finish_wandb(loggers)
     return export(cfg, command, task, data, trainer, next((c for c in callbacks.values() if isinstance(c, EMA)), None))
 
 
@@ -134,8 +136,8 @@ def export(
     return output / WEIGHTS
 
 
-class WriteFacts(L.Callback):
-    """Writes what only the data can tell into the run's folder, so that any of its checkpoints can be exported.
+class BeginRun(L.Callback):
+    """Writes into the run's folder what its checkpoints are exported with: its config, and what only the data can tell.
 
     Of a run that goes on nothing is touched before its checkpoint was loaded: it may be refused.
     """
@@ -144,14 +146,13 @@ class WriteFacts(L.Callback):
         self.cfg, self.output, self.goes_on = cfg, Path(cfg.output), goes_on
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self.goes_on and trainer.is_global_zero:
+        if not trainer.is_global_zero:
+            return
+        if self.goes_on:
             begin(self.cfg, self.output, trainer.global_step)
-
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.is_global_zero:
-            data: VideoDataModule = trainer.datamodule
-            with atomic_file(self.output / RUN_FACTS) as path:
-                path.write_text(json.dumps(data_facts(data)) + "\n")
+        data: VideoDataModule = trainer.datamodule
+        with atomic_file(self.output / RUN_FACTS) as path:
+            path.write_text(json.dumps(data_facts(data)) + "\n")
 
 
 def data_facts(data: VideoDataModule) -> dict[str, Any]:

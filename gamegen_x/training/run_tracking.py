@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import secrets
-import sys
+from collections.abc import Sequence
 from netrc import NetrcParseError, netrc
 from pathlib import Path
 
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers.logger import Logger
 
 from gamegen_x.training.checks import is_first_process
 
@@ -32,10 +33,11 @@ def wandb_logger(*, project: str, name: str, folder: str) -> WandbLogger:
     )
 
 
-def finish_wandb() -> None:
-    """Ends the run that this process logs to, where there is one: another may follow in it."""
-    wandb = sys.modules.get("wandb")
-    if wandb is not None and wandb.run is not None:
+def finish_wandb(loggers: Sequence[Logger]) -> None:
+    """Ends the wandb run, where there is one: another training may follow in this process."""
+    if any(isinstance(logger, WandbLogger) for logger in loggers):
+        import wandb
+
         wandb.finish()
 
 

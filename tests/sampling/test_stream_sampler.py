@@ -54,9 +54,9 @@ def some_networks(
             if parameter.abs().sum() == 0:
                 torch.nn.init.normal_(parameter, std=0.1)
     return Networks(
-        vae=vae, text_encoder=text_encoder, model=GameGenX(msdit, instructnet), kind=kind, config={}, settings=SAMPLER,
-        action_space=ActionSpace("test", names), fps=24.0, height=SIZE, width=SIZE, latent_scale=2.0,
-        latent_shift=0.1,
+        vae=vae, text_encoder=text_encoder, model=GameGenX(msdit, instructnet), kind=kind, config={},
+        sampler_settings=SAMPLER, action_space=ActionSpace("test", names), fps=24.0, height=SIZE, width=SIZE,
+        latent_scale=2.0, latent_shift=0.1,
     )  # fmt: skip
 
 

@@ -39,6 +39,7 @@ def test_a_key_string_is_read_in_any_case():
         ("spce", "did you mean 'space'"),
         ("w*x", "cannot read"),
         ("", "empty"),
+        ("w*0", "empty"),
         ("w+fly*3", "unknown key 'fly'"),
         ("w24", r"W\*24"),
         ("w*4 d*1000000000000", "more than 1000000 frames"),

@@ -53,7 +53,7 @@ def networks_of(task, cfg):
     return Networks(
         vae=task.vae, text_encoder=task.text_encoder, model=task.model, fps=24.0, height=16, width=16,
         action_space=ActionSpace("test", tuple(cfg.action_space["keys"])), latent_scale=1.0, latent_shift=0.0,
-        kind="causal", settings=SAMPLER, config={},
+        kind="causal", sampler_settings=SAMPLER, config={},
     )  # fmt: skip
 
 

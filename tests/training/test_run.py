@@ -163,12 +163,14 @@ def test_frozen_networks_stay_in_eval_mode_while_instructnet_trains(folder, pret
 def test_a_resume_that_is_refused_leaves_the_run_as_it_was(folder, pretrain, tmp_path):
     run_folder = tmp_path / "copy"
     shutil.copytree(folder / "pretrain", run_folder)
-    before = {name: (run_folder / name).read_text() for name in ("config.yaml", "metrics.csv")}
+    before = {name: (run_folder / name).read_text() for name in ("config.yaml", "metrics.csv", "facts.json")}
+    written_at = (run_folder / "facts.json").stat().st_mtime_ns
     overrides = [f"output={run_folder}", f"weights={folder / 'vae' / 'weights'}", "resume=true", "msdit.dim=48"]
     cfg = configure(folder, "task=pretrain", *SHORT, *overrides)
     with pytest.raises((ValueError, RuntimeError), match="made with other settings"):
         run(cfg, "the command")
     assert {name: (run_folder / name).read_text() for name in before} == before
+    assert (run_folder / "facts.json").stat().st_mtime_ns == written_at
 
 
 def test_a_run_without_an_end_shows_its_steps_and_no_time_left(capsys):
