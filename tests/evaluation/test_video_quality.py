@@ -1,8 +1,10 @@
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 import torch
 
+from gamegen_x.evaluation.subject import Subject
 from gamegen_x.evaluation.video_quality import VideoQuality, frechet_distance
 
 
@@ -31,12 +33,13 @@ def test_windows_reach_to_the_end_of_every_clip_however_many_there_are_of_others
 
     play = SimpleNamespace(video=numbered(8, 40)[:, None], context_frames=4)
     clips = [SimpleNamespace(video=each[None]) for each in numbered(3, 24)]
-    subject = SimpleNamespace(
+    subject = Mock(
+        Subject,
         is_player=True,
         play=play,
         generation=SimpleNamespace(block_frames=2),
         recordings=SimpleNamespace(val=clips, train=clips),
-        judges=SimpleNamespace(motion_features=features, environment=None),
+        judges=SimpleNamespace(motion_features=features, picture_features=features, environment=None),
     )
     VideoQuality(windows_per_clip=4).ask(subject)
     assert [(min(each), max(each)) for each in seen.values()] == [(4, 36), (0, 20), (0, 20)]
