@@ -19,7 +19,7 @@ from gamegen_x.config import entry_point
 from gamegen_x.schema.action_space import ActionSpace
 from gamegen_x.schema.caption import Instruction
 from gamegen_x.schema.trace import Trace
-from gamegen_x.schema.weights_folder import check_files, read_config, warn_of_players
+from gamegen_x.schema.weights_folder import check_files, read_config, warn_of_players, warn_of_sentence
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,9 +64,12 @@ def main(cfg: DictConfig) -> None:
         print(f"keys are cut: num_frames={request.num_frames}, keys reach to frame {actions.shape[1]}", file=sys.stderr)
     if cfg.continue_video:
         print(f"goes on after the first {cfg.num_context_frames} frames of {cfg.continue_video}", file=sys.stderr)
-    many = warn_of_players(described, cfg.num_players)
-    if many:
-        print(f"warning: {many}", file=sys.stderr)
+    for warning in (
+        warn_of_players(described, cfg.num_players),
+        warn_of_sentence(described, cfg.instruction) if cfg.instruction else None,
+    ):
+        if warning is not None:
+            print(f"warning: {warning}", file=sys.stderr)
     print(f"sampling {request.num_frames} frames with {cfg.weights}", file=sys.stderr, flush=True)
     networks = Networks.load(cfg.weights, cfg.device)
     sampler = ClipSampler(networks, settings)

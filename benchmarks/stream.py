@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -24,41 +25,15 @@ CACHED, WINDOW, STEP, PACK, DENOISE, COMMIT, DECODE = "cached", "window", "step"
 def measure(settings: DictConfig, rule: Rule) -> list[Row]:
     networks = Networks.load(settings.weights)
     sampler = StreamSampler(networks, networks.sampler_settings, **to_dict(settings.live))
-    stream = sampler.start(settings.prompt, rule.seed, settings.num_players)
-    keys = torch.zeros(stream.num_slots, networks.vae.temporal_factor, networks.action_space.num_keys)
-    for _ in range(max(sampler.settings.window, sampler.undo_ticks + 1)):  # until ring and log are full
-        sampler.step([stream], [keys])
+    [stream] = streams = _running(sampler, 1, settings, rule)
     undone = undo_ratio(stream)  # now: the parts below commit without ending a tick
-    batch = StreamBatch([stream], sampler.layout)
+    keys = _no_keys(sampler)
+    batch = StreamBatch(streams, sampler.layout)
     conditions = batch.conditions(batch.gather([keys]), has_actions=True, told=[None])
     latents = sampler.denoise(batch, conditions)
-
-    def cached() -> None:
-        now = StreamBatch([stream], sampler.layout)
-        sampler.commit(now, sampler.denoise(now, conditions), conditions)
-
-    asked = replace(
-        conditions,
-        actions=conditions.actions.expand(-1, -1, sampler.settings.window, -1, -1),
-        is_instructed=conditions.is_instructed.expand(-1, sampler.settings.window),
-    )
-    window = torch.randn(1, settings.num_players, sampler.settings.window, *sampler.latent_shape)
-
-    def regenerated() -> Tensor:
-        """The window's last frame, all frames anew at every pass; its keys are those of the step, over and over."""
-        time = torch.ones(window.shape[:3])
-
-        def velocity(new: Tensor, now: float) -> Tensor:
-            everything = torch.cat([window[:, :, :-1], new[:, :, None]], dim=2).to(sampler.layout.dtype)
-            time[:, :, -1] = now
-            return sampler.model(everything, time, asked)[:, :, -1].float()
-
-        return sampler.solve(velocity, window[:, :, -1], sampler.times)
-
     rounds = run_in_turn(
         {
-            CACHED: cached,
-            WINDOW: regenerated,
+            **_two_ways(sampler, streams, rule),
             STEP: lambda: sampler.step([stream], [keys]),
             PACK: lambda: StreamBatch([stream], sampler.layout),
             DENOISE: lambda: sampler.denoise(batch, conditions),
@@ -71,10 +46,67 @@ def measure(settings: DictConfig, rule: Rule) -> list[Row]:
     rate = networks.vae.temporal_factor / rounds.median(STEP)
     return [
         compared(PART, "cached_step", rounds, WINDOW, rule, ratio, ours=CACHED),
+        *(_under(load, networks, settings, rule) for load in settings.loads),
         Row(PART, "frames_per_player", "frames/s", ours=rate, target=settings.targets.frames, note=rounds.note()),
         *_parts(rounds),
         Row(PART, "snapshot_over_undo", "times", ours=undone, target=settings.targets.snapshot_over_undo),
     ]
+
+
+@torch.inference_mode()
+def _under(load: DictConfig, networks: Networks, settings: DictConfig, rule: Rule) -> Row:
+    """The cached step of several worlds at once, with other steps of denoising than the weights' own."""
+    sampling = replace(networks.sampler_settings, num_steps=load.num_steps)
+    sampler = StreamSampler(networks, sampling, **to_dict(settings.live))
+    rounds = run_in_turn(_two_ways(sampler, _running(sampler, load.num_streams, settings, rule), rule), rule)
+    name = f"cached_step_{load.num_streams}_worlds_{load.num_steps}_steps"
+    return compared(PART, name, rounds, WINDOW, rule, settings.targets.of_window * sampling.window, ours=CACHED)
+
+
+def _running(sampler: StreamSampler, num_streams: int, settings: DictConfig, rule: Rule) -> list[Stream]:
+    """Worlds whose rings and logs are full."""
+    streams = [sampler.start(settings.prompt, rule.seed + i, settings.num_players) for i in range(num_streams)]
+    for _ in range(max(sampler.settings.window, sampler.undo_ticks + 1)):
+        sampler.step(streams, [_no_keys(sampler)] * num_streams)
+    return streams
+
+
+def _no_keys(sampler: StreamSampler) -> Tensor:
+    networks = sampler.networks
+    return torch.zeros(sampler.num_slots, networks.vae.temporal_factor, networks.action_space.num_keys)
+
+
+def _two_ways(sampler: StreamSampler, streams: list[Stream], rule: Rule) -> dict[str, Callable[[], object]]:
+    """A latent frame of all streams from what the ring remembers, and from the frames of their windows."""
+    batch = StreamBatch(streams, sampler.layout)
+    keys = batch.gather([_no_keys(sampler)] * len(streams))
+    conditions = batch.conditions(keys, has_actions=True, told=[None] * len(streams))
+
+    def cached() -> None:
+        now = StreamBatch(streams, sampler.layout)
+        sampler.commit(now, sampler.denoise(now, conditions), conditions)
+
+    num_latents = sampler.settings.window
+    asked = replace(
+        conditions,
+        actions=conditions.actions.expand(-1, -1, num_latents, -1, -1),
+        is_instructed=conditions.is_instructed.expand(-1, num_latents),
+    )
+    shape = (len(streams), batch.num_columns, num_latents, *sampler.latent_shape)
+    window = torch.randn(shape, generator=torch.Generator().manual_seed(rule.seed))
+
+    def regenerated() -> Tensor:
+        """The window's last frame, all frames anew at every pass; its keys are those of the step, over and over."""
+        time = torch.ones(window.shape[:3])
+
+        def velocity(new: Tensor, now: float) -> Tensor:
+            everything = torch.cat([window[:, :, :-1], new[:, :, None]], dim=2).to(sampler.layout.dtype)
+            time[:, :, -1] = now
+            return sampler.model(everything, time, asked)[:, :, -1].float()
+
+        return sampler.solve(velocity, window[:, :, -1], sampler.times)
+
+    return {CACHED: cached, WINDOW: regenerated}
 
 
 def _parts(rounds: Rounds) -> list[Row]:

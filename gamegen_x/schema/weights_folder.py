@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 
 FORMAT = 1
 CONFIG = "config.json"
+MOST_SENTENCES = 256  # that a config.json lists; of weights that learned from more, none
+SENTENCES_NAMED = 8  # in a warning, about
 KINDS = ("base", "causal", "distilled")
 SHIPPED = "weights/snowglobe-tiny, weights/snowglobe-duo and weights/vizdoom-duel come with the code"
 
@@ -55,6 +58,19 @@ def warn_of_players(config: Mapping[str, Any], num_players: int) -> str | None:
         f"these weights learned from {learned} players at a time, {num_players} are asked for: they are obeyed, but "
         "others may be drawn wrongly or not at all"
     )
+
+
+def warn_of_sentence(config: Mapping[str, Any], sentence: str) -> str | None:
+    """A warning where weights never heard a sentence; None where they did, or where nobody knows what they heard."""
+    learned: list[str] = config.get("sentences") or []
+    if not learned or _bare(sentence) in map(_bare, learned):
+        return None
+    told = " ".join(learned[:: max(1, len(learned) // SENTENCES_NAMED)])
+    return f"these weights never heard {sentence!r} and may not follow it; they learned {len(learned)}, such as: {told}"
+
+
+def _bare(sentence: str) -> str:
+    return " ".join(re.findall(r"\w+", sentence.lower()))
 
 
 def is_of_others(description: Mapping[str, Any]) -> bool:

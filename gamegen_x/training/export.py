@@ -37,7 +37,7 @@ KEPT = {
 
 
 def describe(cfg: DictConfig, task: Task, facts: Mapping[str, Any], made_by: Mapping[str, Any]) -> dict[str, Any]:
-    """The config.json of a weights folder. `facts`: fps, height, width, and (of newer runs) num_players."""
+    """The config.json of a weights folder. `facts`: fps, height, width, and (of newer runs) num_players, sentences."""
     shift, scale = task.latent_normalisation()
     space = ActionSpace(cfg.action_space.name, tuple(cfg.action_space["keys"]))
     has_msdit = "msdit" in cfg.task
@@ -48,6 +48,7 @@ def describe(cfg: DictConfig, task: Task, facts: Mapping[str, Any], made_by: Map
         **{name: facts[name] for name in ("fps", "height", "width")},
         # How many players one view may follow; where views do not see each other that is one, however many there were.
         "num_players": facts.get("num_players") if has_msdit and cfg.players is not None else 1,
+        "sentences": facts.get("sentences") if "instructnet" in cfg.task else None,
         "action_space": space.to_dict(),
         "latent_scale": scale,
         "latent_shift": shift,

@@ -21,7 +21,7 @@ from gamegen_x.config import build, to_dict
 from gamegen_x.data.datamodule import VideoDataModule
 from gamegen_x.models.weights import fill
 from gamegen_x.schema.files import atomic_file
-from gamegen_x.schema.weights_folder import is_of_others, read_config
+from gamegen_x.schema.weights_folder import MOST_SENTENCES, is_of_others, read_config
 from gamegen_x.training.checkpoints import Checkpoint, newest
 from gamegen_x.training.checks import CHECKPOINTS, NEW_PARTS, differences, is_first_process
 from gamegen_x.training.ema import EMA
@@ -156,8 +156,12 @@ class BeginRun(L.Callback):
 
 
 def data_facts(data: VideoDataModule) -> dict[str, Any]:
-    """What the videos are: frames a second, the pixels of the bucket seen most, the most players of one sample."""
+    """What the videos are: frames a second, the pixels of the bucket seen most, the most players of one sample.
+
+    And the sentences that worlds were told, where they are few.
+    """
     headers = data.sources["train"].headers
+    sentences = sorted({said.text for header in headers for said in header.instructions})
     rates = [header.fps for header in headers]
     split = data._splits["train"]
     bucket = max(split.buckets.values(), key=lambda one: one.share)
@@ -166,6 +170,7 @@ def data_facts(data: VideoDataModule) -> dict[str, Any]:
         "height": bucket.height,
         "width": bucket.width,
         "num_players": max(header.num_players for header in headers) if data.settings.views == "all" else 1,
+        "sentences": sentences if len(sentences) <= MOST_SENTENCES else None,
     }
 
 

@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { figureLines, graded } from "../../gamegen_x/serve/static/figures.js";
 import { HeldKeys, KeyMap, isForGames, labelOf } from "../../gamegen_x/serve/static/keys.js";
 import { Line, PATIENCE_MS, Unreachable } from "../../gamegen_x/serve/static/line.js";
-import { View, directions, shiftOf } from "../../gamegen_x/serve/static/view.js";
+import { View, directions, placesOf, shiftOf } from "../../gamegen_x/serve/static/view.js";
 import { refusalOf, sentenceOf, troubleOf } from "../../gamegen_x/serve/static/words.js";
 
 const KEYS = ["w", "a", "s", "d", "space", "e", "q"];
@@ -68,6 +68,24 @@ test("keys that a picture does not show move it at once, but never far", () => {
   assert.deepEqual(shiftOf(Array(30).fill(1), KEYS, moves, 1), [0, 12]);
 });
 
+test("a moved picture covers the whole side, and ground goes on without a seam", () => {
+  const length = 64;
+  for (const shift of [-12, -1, 0, 1, 12]) {
+    const shown = Array(length); // which column of the picture each pixel shows
+    for (const [scale, offset] of placesOf(shift, length)) {
+      for (let column = 0; column < length; column += 1) {
+        const pixel = scale * (column + 0.5) + offset - 0.5;
+        if (pixel >= 0 && pixel < length) {
+          assert.equal(shown[pixel], undefined, "drawn twice");
+          shown[pixel] = column;
+        }
+      }
+    }
+    for (let pixel = 1; pixel < length; pixel += 1) assert.ok(Math.abs(shown[pixel] - shown[pixel - 1]) <= 1, `seam at ${pixel} of shift ${shift}`);
+    assert.equal(shown[length / 2], length / 2 - shift);
+  }
+});
+
 test("arrows point to where others are", () => {
   const here = [1, 0, 0, 0, 1, 0, 0, 0, 1]; // columns right, up, position
   const there = [0, 0, 1, 0, 1, 0, -1, 0, 0]; // a quarter of the planet to the right
@@ -80,7 +98,7 @@ test("arrows point to where others are", () => {
 
 function viewOf(size) {
   const drawn = [];
-  const context = { drawImage: (bitmap, x, y, width, height) => drawn.push([bitmap.width, width, height]) };
+  const context = { setTransform() {}, resetTransform() {}, drawImage: (bitmap, x, y, width, height) => drawn.push([bitmap.width, width, height]) };
   const canvas = { width: 0, height: 0, getContext: () => context, parentElement: { style: {} } };
   globalThis.createImageBitmap = () => Promise.resolve({ width: size.now, height: size.now });
   return { view: new View(canvas, {}), canvas, drawn };

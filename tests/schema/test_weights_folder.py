@@ -3,7 +3,7 @@ import pickle
 
 import pytest
 
-from gamegen_x.schema.weights_folder import check_files, read_config, warn_of_players
+from gamegen_x.schema.weights_folder import check_files, read_config, warn_of_players, warn_of_sentence
 
 CONFIG = {"format": 1, "kind": "causal", "networks": {"vae": {"_target_": "gamegen_x.models.vae.VideoVAE"}}}
 HEADER = json.dumps({"weight": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
@@ -49,6 +49,17 @@ def test_networks_of_others_need_no_file(tmp_path):
 def test_warn_of_players_than_weights_have_seen_together_are_warned_of(learned, asked, said):
     warning = warn_of_players({"num_players": learned}, asked)
     assert warning is None if said is None else said in warning
+
+
+@pytest.mark.parametrize("learned", [None, [], ["Let it snow.", "Make it night."]])
+@pytest.mark.parametrize("sentence", ["let it SNOW!", "A dragon comes."])
+def test_a_sentence_that_weights_never_heard_is_warned_of_with_some_that_they_did(learned, sentence):
+    warning = warn_of_sentence({"sentences": learned}, sentence)
+    if learned and "dragon" in sentence:
+        assert "'A dragon comes.'" in warning
+        assert "learned 2, such as: Let it snow. Make it night." in warning
+    else:
+        assert warning is None
 
 
 def test_what_is_no_weights_folder_says_what_it_is(tmp_path):

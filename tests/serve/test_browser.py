@@ -52,14 +52,14 @@ def _window(browser, server):
     page.set_default_timeout(PATIENCE_MS)
     page.mistakes = []
     page.on("pageerror", lambda mistake: page.mistakes.append(str(mistake)))
-    page.goto(f"{server.url}/?room=snowfield")
+    page.goto(f"{server.url}/?room=coast")
     page.wait_for_selector("#trouble", state="hidden")
     becomes_true(page, "ggx.view.stats.numShown > 3")
     return page
 
 
 def test_two_windows_show_one_world(server, windows):
-    room = server.rooms["snowfield"]
+    room = server.rooms["coast"]
     states, advance = {}, room.room.advance
     room.room.advance = lambda now: _noted(states, advance(now))
     one, other = windows

@@ -189,7 +189,7 @@ def server(tmp_path):
 
 
 def bots(server, num, finals):
-    made = [Bot(server.ws, "snowfield", HARNESS, seed, 0.3) for seed in range(num)]
+    made = [Bot(server.ws, "coast", HARNESS, seed, 0.3) for seed in range(num)]
     for bot in made:
         bot.client.on_final = lambda tick, value, client=bot.client: finals.setdefault(client._life, {}).update(
             {tick: value}

@@ -188,4 +188,5 @@ def test_what_made_the_weights_stands_beside_them(instruct):
     assert described["made_by"]["command"] == "the command"
     assert described["made_by"]["step"] == 4
     assert described["kind"] == "causal"
+    assert described["sentences"] == ["Make it night."]  # the only one in these recordings
     assert "| instructnet |" in (instruct[1] / "README.md").read_text()

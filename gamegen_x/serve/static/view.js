@@ -79,8 +79,14 @@ export class View {
       canvas.parentElement.style.aspectRatio = `${bitmap.width} / ${bitmap.height}`;
     }
     context.imageSmoothingEnabled = bitmap.width < canvas.width;
-    context.drawImage(bitmap, 0, 0, ...this.size);
-    if (x || y) context.drawImage(bitmap, Math.round(x), Math.round(y), ...this.size);
+    const [width, height] = this.size;
+    for (const [mirrorX, left] of placesOf(Math.round(x), width)) {
+      for (const [mirrorY, top] of placesOf(Math.round(y), height)) {
+        context.setTransform(mirrorX, 0, 0, mirrorY, left, top);
+        context.drawImage(bitmap, 0, 0, width, height);
+      }
+    }
+    context.resetTransform();
   }
 
   /** Arrows at the edge towards players who are out of sight. */
@@ -136,6 +142,15 @@ export function shiftOf(ticks, keys, moves, scale) {
     });
   }
   return total.map((each) => Math.min(Math.max(each, -MOST_SHIFT), MOST_SHIFT));
+}
+
+/** Where a picture moved by `shift` is drawn along one side, as (scale, offset): what it uncovers shows it mirrored, without a seam. */
+export function placesOf(shift, length) {
+  if (!shift) return [[1, 0]];
+  return [
+    [1, shift],
+    [-1, shift > 0 ? shift : 2 * length + shift],
+  ];
 }
 
 function decodePicture(bytes) {
