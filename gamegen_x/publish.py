@@ -69,13 +69,13 @@ def model_card(
         "## Measured",
         words["measured"],
         table(
-            ["figure", "this model", "ceiling, or what it would be without", "the paper's frozen foundation"],
+            ["figure", "this model", "ceiling, or what it would be without", "with the foundation unfrozen"],
             [
                 [
                     row["name"],
                     number(result, row["value"]),
                     number(result, row.get("beside", "")),
-                    number(result, row.get("frozen", "")),
+                    number(result, row.get("unfrozen", "")),
                 ]
                 for row in words["figures"]
             ],
