@@ -19,7 +19,7 @@ from gamegen_x.config import entry_point
 from gamegen_x.schema.action_space import ActionSpace
 from gamegen_x.schema.caption import Instruction
 from gamegen_x.schema.trace import Trace
-from gamegen_x.schema.weights_folder import check_files, read_config, warn_of_players, warn_of_sentence
+from gamegen_x.schema.weights_folder import as_learned, check_files, read_config, warn_of_players, warn_of_sentence
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,7 +51,8 @@ def main(cfg: DictConfig) -> None:
     actions = check_request(cfg, ActionSpace.from_dict(described["action_space"]))
     num_frames = cfg.num_frames or (DEFAULT_FRAMES if actions is None else actions.shape[1])
     num_given = cfg.num_context_frames if cfg.continue_video else 0
-    spoken = Instruction.said(cfg.instruction or "", cfg.instruction_frame, num_frames, num_given)
+    sentence = as_learned(described, cfg.instruction or "")
+    spoken = Instruction.said(sentence, cfg.instruction_frame, num_frames, num_given)
 
     from gamegen_x.sampling.clip_sampler import ClipSampler
     from gamegen_x.sampling.networks import Networks
@@ -66,7 +67,7 @@ def main(cfg: DictConfig) -> None:
         print(f"goes on after the first {cfg.num_context_frames} frames of {cfg.continue_video}", file=sys.stderr)
     for warning in (
         warn_of_players(described, cfg.num_players),
-        warn_of_sentence(described, cfg.instruction) if cfg.instruction else None,
+        warn_of_sentence(described, sentence) if sentence else None,
     ):
         if warning is not None:
             print(f"warning: {warning}", file=sys.stderr)

@@ -25,7 +25,7 @@ CACHED, WINDOW, STEP, PACK, DENOISE, COMMIT, DECODE = "cached", "window", "step"
 def measure(settings: DictConfig, rule: Rule) -> list[Row]:
     networks = Networks.load(settings.weights)
     sampler = StreamSampler(networks, networks.sampler_settings, **to_dict(settings.live))
-    [stream] = streams = _running(sampler, 1, settings, rule)
+    [stream] = streams = _full_streams(sampler, 1, settings, rule)
     undone = undo_ratio(stream)  # now: the parts below commit without ending a tick
     keys = _no_keys(sampler)
     batch = StreamBatch(streams, sampler.layout)
@@ -46,7 +46,7 @@ def measure(settings: DictConfig, rule: Rule) -> list[Row]:
     rate = networks.vae.temporal_factor / rounds.median(STEP)
     return [
         compared(PART, "cached_step", rounds, WINDOW, rule, ratio, ours=CACHED),
-        *(_under(load, networks, settings, rule) for load in settings.loads),
+        *(_of_load(load, networks, settings, rule) for load in settings.loads),
         Row(PART, "frames_per_player", "frames/s", ours=rate, target=settings.targets.frames, note=rounds.note()),
         *_parts(rounds),
         Row(PART, "snapshot_over_undo", "times", ours=undone, target=settings.targets.snapshot_over_undo),
@@ -54,17 +54,18 @@ def measure(settings: DictConfig, rule: Rule) -> list[Row]:
 
 
 @torch.inference_mode()
-def _under(load: DictConfig, networks: Networks, settings: DictConfig, rule: Rule) -> Row:
-    """The cached step of several worlds at once, with other steps of denoising than the weights' own."""
+def _of_load(load: DictConfig, networks: Networks, settings: DictConfig, rule: Rule) -> Row:
+    """The cached step of several streams at once, with so many steps of the solver."""
     sampling = replace(networks.sampler_settings, num_steps=load.num_steps)
     sampler = StreamSampler(networks, sampling, **to_dict(settings.live))
-    rounds = run_in_turn(_two_ways(sampler, _running(sampler, load.num_streams, settings, rule), rule), rule)
-    name = f"cached_step_{load.num_streams}_worlds_{load.num_steps}_steps"
-    return compared(PART, name, rounds, WINDOW, rule, settings.targets.of_window * sampling.window, ours=CACHED)
+    rounds = run_in_turn(_two_ways(sampler, _full_streams(sampler, load.num_streams, settings, rule), rule), rule)
+    name = f"cached_step_streams_{load.num_streams}_steps_{load.num_steps}"
+    target = None if load.of_window is None else load.of_window * sampling.window
+    return compared(PART, name, rounds, WINDOW, rule, target, ours=CACHED)
 
 
-def _running(sampler: StreamSampler, num_streams: int, settings: DictConfig, rule: Rule) -> list[Stream]:
-    """Worlds whose rings and logs are full."""
+def _full_streams(sampler: StreamSampler, num_streams: int, settings: DictConfig, rule: Rule) -> list[Stream]:
+    """Streams whose rings and logs are full."""
     streams = [sampler.start(settings.prompt, rule.seed + i, settings.num_players) for i in range(num_streams)]
     for _ in range(max(sampler.settings.window, sampler.undo_ticks + 1)):
         sampler.step(streams, [_no_keys(sampler)] * num_streams)

@@ -68,18 +68,7 @@ def model_card(
         table(["network", "parameters"], [[part, f"{count / 1e6:.2f} M"] for part, count in parameters.items()]),
         "## Measured",
         words["measured"],
-        table(
-            ["figure", "this model", "ceiling, or what it would be without", "with the foundation unfrozen"],
-            [
-                [
-                    row["name"],
-                    number(result, row["value"]),
-                    number(result, row.get("beside", "")),
-                    number(result, row.get("unfrozen", "")),
-                ]
-                for row in words["figures"]
-            ],
-        ),
+        figures(words["figures"], result),
         "## How it was made",
         words["data"],
         f"The commands, in their order; {result['seconds_total'] / 60:.0f} minutes in all, on CPUs.",
@@ -88,6 +77,21 @@ def model_card(
         "\n".join(f"- {limit}" for limit in words["limits"]),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def figures(rows: Sequence[Mapping[str, str]], result: Mapping[str, Any]) -> str:
+    """The measured figures; with those of a second recipe beside them where the walk tried one."""
+    columns = {
+        "this model": "value",
+        "ceiling, or what it would be without": "beside",
+        "foundation unfrozen": "unfrozen",
+    }
+    if not any(row.get("unfrozen", "") in result for row in rows):
+        columns.pop("foundation unfrozen")
+    return table(
+        ["figure", *columns],
+        [[row["name"], *(number(result, row.get(key, "")) for key in columns.values())] for row in rows],
+    )
 
 
 def commands(stage: str, facts: Mapping[str, Any]) -> str:

@@ -55,9 +55,9 @@ def test_a_failing_command_ends_the_walk_with_its_last_words_and_later_goes_on_f
 def test_figures_of_other_recipes_get_a_prefix_and_shares_of_their_ceilings(tmp_path):
     (tmp_path / "a").write_text(json.dumps({"sr_c": 0.9, "ceiling_accuracy": 1.0}))
     (tmp_path / "b").write_text(json.dumps({"sr_c": 0.4, "ceiling_accuracy": 0.8}))
-    merged = collect({"": str(tmp_path / "a"), "frozen": str(tmp_path / "b")}, {"record": 2.0, "train": 3.0})
+    merged = collect({"": str(tmp_path / "a"), "unfrozen": str(tmp_path / "b")}, {"record": 2.0, "train": 3.0})
     assert merged["sr_c_share_of_ceiling"] == 0.9
-    assert merged["frozen_sr_c_share_of_ceiling"] == 0.5
+    assert merged["unfrozen_sr_c_share_of_ceiling"] == 0.5
     assert merged["seconds_total"] == 5
     with pytest.raises(ValueError, match="no figures in"):
         collect({"": str(tmp_path / "absent")}, {})
@@ -87,9 +87,13 @@ def test_a_model_card_holds_the_runs_figures_and_commands():
     result = {"sr_c": 0.912345, "ceiling_accuracy": 0.98, "seconds_total": 120.0}
     stages = {"train": {"commands": [["train.py", "experiment=x"]], "seconds": 60.0}}
     card = model_card("mine", words, config, {"vae": 4_000_000}, 1_000_000, "float16", result, stages)
-    assert "| SR-C | 0.912 | 0.98 |  |" in card
+    assert "| SR-C | 0.912 | 0.98 |\n" in card
     assert "python train.py experiment=x" in card
     assert "| vae | 4.00 M |" in card
+    words["figures"][0]["unfrozen"] = "unfrozen_sr_c"
+    two = model_card("mine", words, config, {}, 1, "float16", {**result, "unfrozen_sr_c": 0.9}, stages)
+    assert "| foundation unfrozen |" in two
+    assert "| SR-C | 0.912 | 0.98 | 0.9 |" in two
 
 
 COMPOSED_BY = {

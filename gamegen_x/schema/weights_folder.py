@@ -12,7 +12,7 @@ from typing import Any
 FORMAT = 1
 CONFIG = "config.json"
 MOST_SENTENCES = 256  # that a config.json lists; of weights that learned from more, none
-SENTENCES_NAMED = 8  # in a warning, about
+SENTENCES_NAMED = 8  # in a warning, at most
 KINDS = ("base", "causal", "distilled")
 SHIPPED = "weights/snowglobe-tiny, weights/snowglobe-duo and weights/vizdoom-duel come with the code"
 
@@ -60,13 +60,20 @@ def warn_of_players(config: Mapping[str, Any], num_players: int) -> str | None:
     )
 
 
+def as_learned(config: Mapping[str, Any], sentence: str) -> str:
+    """A sentence as weights learned it, to the letter, where only case and punctuation differ; others as they are."""
+    return next((one for one in config.get("sentences") or [] if _bare(one) == _bare(sentence)), sentence)
+
+
 def warn_of_sentence(config: Mapping[str, Any], sentence: str) -> str | None:
-    """A warning where weights never heard a sentence; None where they did, or where nobody knows what they heard."""
-    learned: list[str] = config.get("sentences") or []
-    if not learned or _bare(sentence) in map(_bare, learned):
+    """A warning where weights never heard a sentence; None where they did, or nobody wrote down what they heard."""
+    learned: list[str] | None = config.get("sentences")
+    if learned is None or sentence in learned:
         return None
-    told = " ".join(learned[:: max(1, len(learned) // SENTENCES_NAMED)])
-    return f"these weights never heard {sentence!r} and may not follow it; they learned {len(learned)}, such as: {told}"
+    if not learned:
+        return f"these weights learned from no sentences, and will hardly follow {sentence!r}"
+    examples = " ".join(learned[:: -(-len(learned) // SENTENCES_NAMED)])
+    return f"these weights never heard {sentence!r} and may not follow it; of the {len(learned)} they know: {examples}"
 
 
 def _bare(sentence: str) -> str:

@@ -48,7 +48,7 @@ def describe(cfg: DictConfig, task: Task, facts: Mapping[str, Any], made_by: Map
         **{name: facts[name] for name in ("fps", "height", "width")},
         # How many players one view may follow; where views do not see each other that is one, however many there were.
         "num_players": facts.get("num_players") if has_msdit and cfg.players is not None else 1,
-        "sentences": facts.get("sentences") if "instructnet" in cfg.task else None,
+        "sentences": _sentences(facts, before) if "instructnet" in cfg.task else None,
         "action_space": space.to_dict(),
         "latent_scale": scale,
         "latent_shift": shift,
@@ -62,6 +62,13 @@ def describe(cfg: DictConfig, task: Task, facts: Mapping[str, Any], made_by: Map
         made = {**before["made_by"], "small_decoder": described["made_by"]}
         return {**before, "networks": described["networks"], "made_by": made}
     return described
+
+
+def _sentences(facts: Mapping[str, Any], before: Mapping[str, Any]) -> list[str] | None:
+    """What worlds were told in this run and in those that it stands on; None where one of them does not say."""
+    earlier = before.get("sentences") if "instructnet" in before.get("networks", {}) else []
+    now = facts.get("sentences")
+    return None if earlier is None or now is None else sorted({*earlier, *now})
 
 
 def drawn_state(cfg: DictConfig) -> dict[str, Any] | None:

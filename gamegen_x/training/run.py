@@ -156,9 +156,9 @@ class BeginRun(L.Callback):
 
 
 def data_facts(data: VideoDataModule) -> dict[str, Any]:
-    """What the videos are: frames a second, the pixels of the bucket seen most, the most players of one sample.
+    """What the videos are: frames a second, pixels of the bucket seen most, most players of a sample, what was said.
 
-    And the sentences that worlds were told, where they are few.
+    The sentences are None where there are more than MOST_SENTENCES.
     """
     headers = data.sources["train"].headers
     sentences = sorted({said.text for header in headers for said in header.instructions})

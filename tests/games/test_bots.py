@@ -47,6 +47,17 @@ def test_random_holds_are_mostly_single_directions_all_equally_likely():
     assert {"q", "space", "e", "w+d"} <= set(shares)
 
 
+def test_who_lingers_stands_more_and_holds_keys_for_longer_than_by_chance():
+    def of(habit):
+        pressed, _ = watch(habit, num_frames=3000)
+        changes = np.any(pressed[1:] != pressed[:-1], axis=-1).mean()
+        return np.mean(~pressed.any(axis=-1)), changes
+
+    (stands, changes), (stands_by_chance, changes_by_chance) = of("linger"), of("random_holds")
+    assert stands > 1.4 * stands_by_chance
+    assert changes < changes_by_chance / 2
+
+
 def test_followers_meet_and_part_again_and_again():
     _, facts = watch("follow", num_frames=720, seed=1)
     meetings = facts[-1]["counters"][5]

@@ -98,11 +98,23 @@ test("arrows point to where others are", () => {
 
 function viewOf(size) {
   const drawn = [];
-  const context = { setTransform() {}, resetTransform() {}, drawImage: (bitmap, x, y, width, height) => drawn.push([bitmap.width, width, height]) };
+  const placed = [];
+  const context = { setTransform: (...where) => placed.push(where), resetTransform() {}, drawImage: (bitmap, x, y, width, height) => drawn.push([bitmap.width, width, height]) };
   const canvas = { width: 0, height: 0, getContext: () => context, parentElement: { style: {} } };
   globalThis.createImageBitmap = () => Promise.resolve({ width: size.now, height: size.now });
-  return { view: new View(canvas, {}), canvas, drawn };
+  return { view: new View(canvas, {}), canvas, drawn, placed };
 }
+
+test("a picture that moves both ways is drawn where it goes, and mirrored beside, below and across", () => {
+  const { view, placed } = viewOf({ now: 64 });
+  view.paint({ width: 64, height: 64 }, [3, -5]);
+  assert.deepEqual(placed, [
+    [1, 0, 0, 1, 3, -5],
+    [1, 0, 0, -1, 3, 123],
+    [-1, 0, 0, 1, 3, -5],
+    [-1, 0, 0, -1, 3, 123],
+  ]);
+});
 
 const frameOf = (seq, count) => {
   const picture = [1, 0, 0, 0, 7];

@@ -1,9 +1,10 @@
 import json
 import pickle
+import re
 
 import pytest
 
-from gamegen_x.schema.weights_folder import check_files, read_config, warn_of_players, warn_of_sentence
+from gamegen_x.schema.weights_folder import as_learned, check_files, read_config, warn_of_players, warn_of_sentence
 
 CONFIG = {"format": 1, "kind": "causal", "networks": {"vae": {"_target_": "gamegen_x.models.vae.VideoVAE"}}}
 HEADER = json.dumps({"weight": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
@@ -51,15 +52,29 @@ def test_warn_of_players_than_weights_have_seen_together_are_warned_of(learned, 
     assert warning is None if said is None else said in warning
 
 
-@pytest.mark.parametrize("learned", [None, [], ["Let it snow.", "Make it night."]])
-@pytest.mark.parametrize("sentence", ["let it SNOW!", "A dragon comes."])
-def test_a_sentence_that_weights_never_heard_is_warned_of_with_some_that_they_did(learned, sentence):
+@pytest.mark.parametrize(
+    ("learned", "sentence", "said"),
+    [
+        (None, "A dragon comes.", None),  # nobody knows
+        ([], "Let it snow.", "learned from no sentences"),
+        (["Let it snow."], "Let it snow.", None),
+        (
+            ["Let it snow.", "Make it night."],
+            "A dragon comes.",
+            "'A dragon comes.'.* of the 2 they know: Let it snow. Make",
+        ),
+        ([f"Do {i}." for i in range(20)], "A dragon comes.", r"of the 20 they know: (Do \d+\. ?){7}$"),
+    ],
+)
+def test_a_sentence_that_weights_never_heard_is_warned_of_with_some_that_they_did(learned, sentence, said):
     warning = warn_of_sentence({"sentences": learned}, sentence)
-    if learned and "dragon" in sentence:
-        assert "'A dragon comes.'" in warning
-        assert "learned 2, such as: Let it snow. Make it night." in warning
-    else:
-        assert warning is None
+    assert warning is None if said is None else re.search(said, warning)
+
+
+def test_a_sentence_is_told_as_it_was_learned():
+    config = {"sentences": ["Make it night.", "Let it snow."]}
+    assert as_learned(config, "let it SNOW") == "Let it snow."
+    assert as_learned(config, "let it rain") == as_learned({}, "let it rain") == "let it rain"
 
 
 def test_what_is_no_weights_folder_says_what_it_is(tmp_path):

@@ -4,15 +4,19 @@ import asyncio
 import base64
 import time
 from collections import deque
+from contextlib import closing
 from types import SimpleNamespace
 
 import httpx
+import numpy as np
 import pytest
 import simplejpeg
-from servers import PlayerThread, wait_until
+from servers import PlayerThread, serve_config, wait_until
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
+from gamegen_x.config import build
+from gamegen_x.games.snowglobe_conditions import FACTS
 from gamegen_x.schema.control_signal import ControlSignal
 from gamegen_x.serve.frame_codec import split_pictures
 from gamegen_x.serve.host import LAG_EVERY_S, Host
@@ -72,6 +76,19 @@ def test_a_player_sees_their_own_view_and_what_their_keys_do(server):
         assert player.client.newest is not None
     room = server.rooms["coast"].room
     wait_until(lambda: not room.seats[player.client.welcome.seat].is_here, "the seat was not given back")
+
+
+def test_the_first_room_begins_on_a_clear_day_with_both_players_in_each_others_sight():
+    cfg = serve_config()
+    with closing(build(cfg.game)) as game:
+        game.reset(seed=cfg.seed)
+        facts = game.facts_now()
+    assert facts["visible"].all()
+    apart = np.linalg.norm(facts["screen_xy"][0, 0] - facts["screen_xy"][0, 1])
+    assert apart > 9  # pixels: two discs, not one
+    assert {name: FACTS[name][int(facts[name])] for name in FACTS} == {
+        "weather": "clear", "time_of_day": "day", "season": "summer",
+    }  # fmt: skip
 
 
 def test_a_spectator_sees_what_a_player_sees(server):
