@@ -16,7 +16,7 @@ from typing import Any
 
 from gamegen_x.schema.action_space import ActionSpace
 from gamegen_x.schema.caption import Instruction
-from gamegen_x.schema.weights_folder import read_config
+from gamegen_x.schema.weights_folder import as_learned, read_config, warn_of_sentence
 from gamegen_x.serve.children import end_child, end_with_parent
 
 WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
@@ -57,7 +57,7 @@ class Job:
     order: ClipOrder
     stage: str = WAITING
     percent: float = 0.0
-    said: str = ""  # what went wrong
+    said: str = ""  # what went wrong, or may not come out as asked
     path: Path | None = None
 
 
@@ -74,14 +74,17 @@ class Generator:
     def submit(self, order: ClipOrder) -> Job:
         """Raises ValueError on keys that the weights do not know or an instruction that nobody would hear,
         FileNotFoundError where there are no weights, QueueFullError where too many wait."""
-        space = ActionSpace.from_dict(read_config(self.rules.weights)["action_space"])
+        described = read_config(self.rules.weights)
+        space = ActionSpace.from_dict(described["action_space"])
         space.parse(order.keys, self.rules.max_frames)
         if order.num_frames > self.rules.max_frames:
             raise ValueError(f"num_frames is at most {self.rules.max_frames}, got {order.num_frames}")
         Instruction.said(order.instruction, order.instruction_frame, order.num_frames)
         if sum(job.stage == WAITING for job in self.jobs.values()) >= self.rules.max_waiting:
             raise QueueFullError(f"{self.rules.max_waiting} clips are waiting; try again in a minute")
-        job = Job(secrets.token_urlsafe(9), order)
+        order = replace(order, instruction=as_learned(described, order.instruction))
+        warning = warn_of_sentence(described, order.instruction) if order.instruction else None
+        job = Job(secrets.token_urlsafe(9), order, said=warning or "")
         self.jobs[job.id] = job
         self._news.set()
         return job

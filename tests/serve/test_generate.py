@@ -48,6 +48,13 @@ def test_a_clip_is_made_and_says_how_far_it_is(tmp_path):
     assert (frames.shape, fps) == ((8, 128, 128, 3), 24)
 
 
+def test_a_sentence_is_told_as_it_was_learned_and_others_are_warned_of(tmp_path):
+    maker = generator(tmp_path, max_waiting=2)
+    known, strange = (maker.submit(order(instruction=said)) for said in ("make it NIGHT", "A dragon comes."))
+    assert (known.order.instruction, known.said) == ("Make it night.", "")
+    assert "never heard 'A dragon comes.'" in strange.said
+
+
 def test_a_clip_that_takes_too_long_is_given_up(tmp_path):
     async def session():
         maker = generator(tmp_path, patience_s=0.05)

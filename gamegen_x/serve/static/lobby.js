@@ -138,7 +138,7 @@ async function order(event) {
       job = await ask(job.url.slice(1));
     }
     if (job.stage !== "done") throw new Error(job.said);
-    tell($("order-said"), "Done.");
+    tell($("order-said"), job.said ? `Done, but ${job.said}` : "Done.");
     const item = document.createElement("li");
     item.append(Object.assign(document.createElement("video"), { src: job.video.slice(1), controls: true, loop: true, autoplay: true, muted: true }));
     item.append(Object.assign(document.createElement("p"), { className: "hint", textContent: prompt.value }));
