@@ -100,7 +100,7 @@ function viewOf(size) {
   const drawn = [];
   const placed = [];
   const context = { setTransform: (...where) => placed.push(where), resetTransform() {}, drawImage: (bitmap, x, y, width, height) => drawn.push([bitmap.width, width, height]) };
-  const canvas = { width: 0, height: 0, getContext: () => context, parentElement: { style: {} } };
+  const canvas = { width: 0, height: 0, getContext: () => context, parentElement: { style: {}, classList: { add() {} } } };
   globalThis.createImageBitmap = () => Promise.resolve({ width: size.now, height: size.now });
   return { view: new View(canvas, {}), canvas, drawn, placed };
 }

@@ -76,6 +76,7 @@ export class View {
     if (bitmap.width > this.size[0]) {
       this.size = [bitmap.width, bitmap.height];
       [canvas.width, canvas.height] = this.size;
+      canvas.parentElement.classList.add("is-drawn");
       canvas.parentElement.style.aspectRatio = `${bitmap.width} / ${bitmap.height}`;
     }
     context.imageSmoothingEnabled = bitmap.width < canvas.width;

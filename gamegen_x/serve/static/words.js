@@ -34,7 +34,7 @@ export function sentenceOf(event, here) {
 /** What to do about a line that is down, or that is over for good. */
 export function troubleOf(said, isOver = false) {
   const known = {
-    room_full: "Every seat is taken. You get the next free one, or watch.",
+    room_full: "Every seat is taken, or kept for half a minute for somebody who was here. You get the next free one, or watch.",
     unknown_room: "Opening the room again …",
     replaced: "You continued in another window. This one can be closed.",
     going_away: "The server is restarting. Your seat is kept, and this page comes back by itself …",
