@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -45,6 +46,14 @@ def play(game, num_frames, seed):
 
 
 def group_is_gone(pid):
+    """Whether nothing of a process group runs any more; who was killed may take a moment."""
+    end = time.monotonic() + 10
+    while not (is_gone := _is_gone(pid)) and time.monotonic() < end:
+        time.sleep(0.02)
+    return is_gone
+
+
+def _is_gone(pid):
     try:
         os.killpg(pid, 0)
     except ProcessLookupError:
