@@ -65,10 +65,7 @@ def main(cfg: DictConfig) -> None:
         print(f"keys are cut: num_frames={request.num_frames}, keys reach to frame {actions.shape[1]}", file=sys.stderr)
     if cfg.continue_video:
         print(f"goes on after the first {cfg.num_context_frames} frames of {cfg.continue_video}", file=sys.stderr)
-    for warning in (
-        warn_of_players(described, cfg.num_players),
-        warn_of_sentence(described, sentence) if sentence else None,
-    ):
+    for warning in (warn_of_players(described, cfg.num_players), warn_of_sentence(described, sentence)):
         if warning is not None:
             print(f"warning: {warning}", file=sys.stderr)
     print(f"sampling {request.num_frames} frames with {cfg.weights}", file=sys.stderr, flush=True)

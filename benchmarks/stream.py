@@ -12,6 +12,7 @@ from torch import Tensor
 from benchmarks.measuring import Rounds, Rule, run_in_turn
 from benchmarks.rows import Row, compared
 from gamegen_x.config import to_dict
+from gamegen_x.models.gamegen import Conditions
 from gamegen_x.sampling.networks import Networks
 from gamegen_x.sampling.stream import Stream
 from gamegen_x.sampling.stream_batch import StreamBatch
@@ -28,8 +29,7 @@ def measure(settings: DictConfig, rule: Rule) -> list[Row]:
     [stream] = streams = _full_streams(sampler, 1, settings, rule)
     undone = undo_ratio(stream)  # now: the parts below commit without ending a tick
     keys = _no_keys(sampler)
-    batch = StreamBatch(streams, sampler.layout)
-    conditions = batch.conditions(batch.gather([keys]), has_actions=True, told=[None])
+    batch, conditions = _packed(sampler, streams)
     latents = sampler.denoise(batch, conditions)
     rounds = run_in_turn(
         {
@@ -77,11 +77,16 @@ def _no_keys(sampler: StreamSampler) -> Tensor:
     return torch.zeros(sampler.num_slots, networks.vae.temporal_factor, networks.action_space.num_keys)
 
 
-def _two_ways(sampler: StreamSampler, streams: list[Stream], rule: Rule) -> dict[str, Callable[[], object]]:
-    """A latent frame of all streams from what the ring remembers, and from the frames of their windows."""
+def _packed(sampler: StreamSampler, streams: list[Stream]) -> tuple[StreamBatch, Conditions]:
+    """Streams as the networks take them, and what a step without keys is told."""
     batch = StreamBatch(streams, sampler.layout)
     keys = batch.gather([_no_keys(sampler)] * len(streams))
-    conditions = batch.conditions(keys, has_actions=True, told=[None] * len(streams))
+    return batch, batch.conditions(keys, has_actions=True, told=[None] * len(streams))
+
+
+def _two_ways(sampler: StreamSampler, streams: list[Stream], rule: Rule) -> dict[str, Callable[[], object]]:
+    """A latent frame of all streams from what the ring remembers, and from the frames of their windows."""
+    batch, conditions = _packed(sampler, streams)
 
     def cached() -> None:
         now = StreamBatch(streams, sampler.layout)

@@ -66,9 +66,9 @@ def as_learned(config: Mapping[str, Any], sentence: str) -> str:
 
 
 def warn_of_sentence(config: Mapping[str, Any], sentence: str) -> str | None:
-    """A warning where weights never heard a sentence; None where they did, or nobody wrote down what they heard."""
+    """A warning where weights never heard a sentence; None where they did, nobody wrote it down, or nothing is said."""
     learned: list[str] | None = config.get("sentences")
-    if learned is None or sentence in learned:
+    if not sentence or learned is None or sentence in learned:
         return None
     if not learned:
         return f"these weights learned from no sentences, and will hardly follow {sentence!r}"

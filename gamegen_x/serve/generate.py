@@ -83,8 +83,7 @@ class Generator:
         if sum(job.stage == WAITING for job in self.jobs.values()) >= self.rules.max_waiting:
             raise QueueFullError(f"{self.rules.max_waiting} clips are waiting; try again in a minute")
         order = replace(order, instruction=as_learned(described, order.instruction))
-        warning = warn_of_sentence(described, order.instruction) if order.instruction else None
-        job = Job(secrets.token_urlsafe(9), order, said=warning or "")
+        job = Job(secrets.token_urlsafe(9), order, said=warn_of_sentence(described, order.instruction) or "")
         self.jobs[job.id] = job
         self._news.set()
         return job

@@ -58,6 +58,7 @@ def test_warn_of_players_than_weights_have_seen_together_are_warned_of(learned, 
         (None, "A dragon comes.", None),  # nobody knows
         ([], "Let it snow.", "learned from no sentences"),
         (["Let it snow."], "Let it snow.", None),
+        (["Let it snow."], "", None),
         (
             ["Let it snow.", "Make it night."],
             "A dragon comes.",

@@ -17,7 +17,7 @@ from gamegen_x.serve.client import Client
 from gamegen_x.serve.host import Host
 from gamegen_x.serve.protocol import PROTOCOL
 
-PATIENCE_S = 120.0  # machines that run tests are busy
+PATIENCE_S = 60.0  # machines that run tests are busy
 
 
 def serve_config(*overrides):
