@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import math
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -54,6 +55,7 @@ class Bot:
         self.rng = np.random.default_rng(seed)
         self.report = BotReport()
         self.client = Client(harness.client, harness.room.sync, room, token=f"bot-{seed}", on_event=self._on_event)
+        self.end_ms = math.inf
         self._held = 0
         self._is_new = False
         self._until = 0.0
@@ -61,23 +63,24 @@ class Bot:
         self._last_picture: float | None = None
 
     async def play(self, end_ms: float) -> None:
-        """Plays until the moment; comes back where the line breaks."""
-        while _now() < end_ms:
+        """Plays until the moment, which may still be moved; comes back where the line breaks."""
+        self.end_ms = end_ms
+        while _now() < self.end_ms:
             try:
                 async with connect(self.url, subprotocols=[PROTOCOL], compression=None, max_size=2**22) as socket:  # type: ignore[list-item]
                     self.report.connections += 1
                     self.client.connect(_now())
-                    await self._converse(socket, end_ms)
+                    await self._converse(socket)
             except (WebSocketException, OSError) as mistake:
                 self.report.errors.append("restarting" if self.client.is_restarting else type(mistake).__name__)
-            if _now() < end_ms:
+            if _now() < self.end_ms:
                 await asyncio.sleep(BACK_AFTER_S)
         self.report.desyncs = self.client.num_desyncs
 
-    async def _converse(self, socket: ClientConnection, end_ms: float) -> None:
+    async def _converse(self, socket: ClientConnection) -> None:
         reading = asyncio.create_task(self._read(socket))
         try:
-            while _now() < end_ms and not self.client.is_lost and not reading.done():
+            while _now() < self.end_ms and not self.client.is_lost and not reading.done():
                 self._choose()
                 self.client.step(_now(), self._held)
                 for data in self.client.take():
@@ -150,10 +153,16 @@ async def play(cfg: DictConfig, harness: Harness) -> dict[str, Any]:
         bots = [Bot(url, name, harness, cfg.seed + i, cfg.hold_s) for i, name in enumerate(places[: cfg.num])]
         before = (await browser.get("/status")).json()
         started, end = time.monotonic(), _now() + 1000 * cfg.seconds
-        asking = asyncio.create_task(status_at(browser, end - 1000 * cfg.told_within_s))
-        await asyncio.gather(*(bot.play(end) for bot in bots))
+        playing = asyncio.gather(*(bot.play(math.inf) for bot in bots))
+        try:
+            near_the_end = await status_at(browser, end - 1000 * cfg.told_within_s)
+            for bot in bots:  # on a bad line the answer may be late: what it tells of must still have time to be heard
+                bot.end_ms = max(end, _now() + 1000 * cfg.told_within_s)
+            await playing
+        finally:
+            playing.cancel()
         seconds = time.monotonic() - started
-        after, near_the_end = (await browser.get("/status")).json(), await asking
+        after = (await browser.get("/status")).json()
     mine = [room for room in after["rooms"] if room["name"] in rooms]
     return {
         **summary([bot.report for bot in bots], seconds, cfg.stall_s),

@@ -6,10 +6,10 @@ from servers import serve_config
 
 from gamegen_x.config import build
 from gamegen_x.serve import __main__ as command
-from gamegen_x.serve.bots import BotReport, lost_events, play, room_sizes, summary
+from gamegen_x.serve.bots import BotReport, lost_events, play, room_sizes, status_at, summary
 
 
-def test_bots_play_and_tell_what_they_saw(server):
+def played(server, **changes):
     cfg = serve_config()
     wish = {
         "url": server.url,
@@ -23,13 +23,27 @@ def test_bots_play_and_tell_what_they_saw(server):
         "stall_s": 0.5,
         "seed": 1,
     }
-    found = asyncio.run(play(type(cfg)(wish), build(cfg.room)))
+    return asyncio.run(play(type(cfg)({**wish, **changes}), build(cfg.room)))
+
+
+def test_bots_play_and_tell_what_they_saw(server):
+    found = played(server)
     assert found["bots"] == found["connections"] == 2
     assert found["frames_per_second_min"] > 0
     assert found["desyncs"] == 0
     assert found["errors"] == []
     assert found["lost_events"] == found["lost_seats"] == 0
     assert found["key_to_frame_ms_p99"] >= found["key_to_frame_ms_p50"] > 0
+
+
+def test_events_are_not_lost_where_the_server_says_late_what_there_were(server, monkeypatch):
+    async def late(browser, moment_ms):
+        return await status_at(browser, moment_ms + 1500)
+
+    monkeypatch.setattr("gamegen_x.serve.bots.status_at", late)
+    found = played(server, seconds=1, rooms="late")
+    assert found["lost_events"] == 0
+    assert found["seconds"] >= 2.5  # 1 - .5 + 1.5 until the answer, and half a second to hear of it
 
 
 def test_figures_of_bots_are_those_of_one_bot():
