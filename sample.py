@@ -221,11 +221,18 @@ def true_facts(
     from gamegen_x.games.snowglobe_conditions import FACTS
     from gamegen_x.world.facts import stepped
 
-    if list(cfg.game["keys"]["keys"]) != list(action_space.keys):
-        print(f"these weights are told nothing: {cfg.game['_target_']} knows other keys than {list(action_space.keys)}")
+    has_rules = "_target_" in cfg.game  # dynamics=learned brings no game
+    if has_rules and list(cfg.game["keys"]["keys"]) != list(action_space.keys):
+        print(
+            f"these weights are told nothing: {cfg.game['_target_']} knows other keys than {list(action_space.keys)}; "
+            "where they hold a transition network, dynamics=learned tells them what it foresees"
+        )
         return None
     dynamics = build(cfg.dynamics)
     said = {spoken.frame: spoken.text} if spoken else {}
+    if not cfg.continue_video and not has_rules:
+        print("these weights are told nothing: dynamics=learned goes on from a recorded session: continue_video=...")
+        return None
     if not cfg.continue_video:
         facts = stepped(dynamics.fresh(cfg.seed, "val"), held, said)[1]
         sky = ", ".join(classes[int(facts[fact][0])] for fact, classes in FACTS.items())
@@ -241,8 +248,8 @@ def true_facts(
         )
         return None
     past = {name: values[: cfg.num_context_frames] for name, values in session.state.items()}
-    world = dynamics.start({name: values[-1] for name, values in past.items()})
-    num_past = len(past["pose"])
+    num_past = len(past["visible"])
+    world = dynamics.follow(past, held[:num_past])
     _, coming = stepped(world, held[num_past:], {max(0, frame - num_past): text for frame, text in said.items()})
     return {name: np.concatenate([past[name], values]) for name, values in coming.items()}
 

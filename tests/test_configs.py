@@ -27,6 +27,7 @@ NETWORKS_OF = {
     "decoder": {"vae", "text_encoder", "msdit", "instructnet", "small_decoder"},
     "pretrain": {"vae", "text_encoder", "msdit"},
     "instruct": {"vae", "text_encoder", "msdit", "instructnet"},
+    "dynamics": {"vae", "text_encoder", "msdit", "instructnet", "transition"},
 }
 ONE_STEP = [
     "steps=1",
@@ -89,6 +90,8 @@ def shrunk(name):
     if cfg.msdit.dim > 256:
         cfg.msdit.update(NARROW)
         cfg.instructnet.update(num_blocks=3, keys_dim=16)
+    if cfg.stage == "dynamics":
+        cfg.transition.update(num_views=2, num_seen=2, hidden=16)  # the made-up records are of two players
     if max(stage.channels for stage in cfg.vae.stages) > 256:
         cfg.vae.num_groups = 4
         for stage in cfg.vae.stages:
@@ -156,7 +159,12 @@ def test_every_experiment_passes_the_check_and_stands_on_one_of_the_others(name)
     else:
         earlier = composed(before)
         assert cfg.weights == f"{earlier.output}/weights"
-        may_follow = {"pretrain": {"vae"}, "instruct": {"pretrain", "instruct"}, "decoder": {"instruct"}}
+        may_follow = {
+            "pretrain": {"vae"},
+            "instruct": {"pretrain", "instruct"},
+            "decoder": {"instruct"},
+            "dynamics": {"instruct"},
+        }
         assert earlier.stage in may_follow[cfg.stage]
         assert OmegaConf.to_container(earlier.vae, resolve=True) == OmegaConf.to_container(cfg.vae, resolve=True)
 

@@ -19,7 +19,7 @@ from gamegen_x.data.loader import Assembled
 from gamegen_x.data.order import Draws
 from gamegen_x.data.played import PlayedCache
 from gamegen_x.data.records import DamagedRecord, RecordSource
-from gamegen_x.data.state import DrawnState, StateReader
+from gamegen_x.data.state import DrawnState, SeenPlaces, StateReader
 from gamegen_x.data.video_prompts import PromptStyle, draw_prompt
 from gamegen_x.data.windows import SpokenInstruction, WindowRules, instruction_in_force, place_window
 from gamegen_x.schema.action_space import ActionSpace
@@ -31,7 +31,7 @@ MAX_REPLACEMENTS = 100  # after so many unreadable records in a row something el
 class Shape:
     """One bucket's batches: where pixels and latents come from, and how windows are placed."""
 
-    reader: FrameReader
+    reader: FrameReader | None  # None: only facts are read
     latents: LatentCache | None
     prompt_latents: Mapping[str, LatentCache]
     num_latent_frames: int
@@ -49,11 +49,12 @@ class Row:
     views: Sequence[int]
     rows: Int[np.ndarray, " row"]
     instruction: SpokenInstruction
-    video: UInt8[np.ndarray, "p t_video h_video w_video 3"] | None
-    latents: Float[Tensor, "p t c h w"] | None
-    prompt: UInt8[np.ndarray, "p t_video h_video w_video 3"] | None
-    prompt_latents: Float[Tensor, "p t c h w"] | None
-    drawn: DrawnState | None
+    video: UInt8[np.ndarray, "p t_video h_video w_video 3"] | None = None
+    latents: Float[Tensor, "p t c h w"] | None = None
+    prompt: UInt8[np.ndarray, "p t_video h_video w_video 3"] | None = None
+    prompt_latents: Float[Tensor, "p t c h w"] | None = None
+    drawn: DrawnState | None = None
+    seen: SeenPlaces | None = None
 
 
 class Assembler:
@@ -109,6 +110,10 @@ class Assembler:
         start = place_window(rows, header.instructions, shape.rules, draws)
         shown = rows[start : start + shape.rules.num_rows]
         first, stop = int(shown[0]), int(shown[-1]) + 1
+        instruction = instruction_in_force(rows, start, header.instructions, shape.rules)
+        if shape.reader is None:
+            assert shape.state is not None
+            return Row(index, views, shown, instruction, seen=shape.state.places(index, shown))
         video = latents = None
         if cache is None:
             video = np.stack([shape.reader.frames(index, v, first, stop) for v in views])
@@ -117,7 +122,6 @@ class Assembler:
         else:
             latents = _latent_window(cache, index, views, start, shape)
         prompt, prompt_latents = self._prompt(shape, index, views, shown, start, draws)
-        instruction = instruction_in_force(rows, start, header.instructions, shape.rules)
         drawn = None if shape.state is None else shape.state.window(index, views, shown)
         return Row(index, views, shown, instruction, video, latents, prompt, prompt_latents, drawn)
 
@@ -128,6 +132,7 @@ class Assembler:
         kind = draws.pick(self.prompt_shares)
         if kind is None:
             return None, None
+        assert shape.reader is not None  # facts alone have no prompts
         cache = shape.prompt_latents.get(kind)
         if cache is not None:
             return None, _latent_window(cache, index, views, start, shape) if index in cache else None
@@ -166,6 +171,7 @@ class Assembler:
             state=self._stack([row.drawn.state if row.drawn else None for row in rows]),
             others=self._stack([row.drawn.others if row.drawn else None for row in rows]),
             near=self._near([row.drawn.near if row.drawn else None for row in rows]),
+            **self._facts([row.seen for row in rows]),
         )
 
     def _pixels(self, videos: Sequence[UInt8[np.ndarray, "_ t h w 3"] | None]) -> Float[Tensor, "b p t 3 h w"] | None:
@@ -199,6 +205,20 @@ class Assembler:
         for number, value in enumerate(known):
             stacked[number, :, : value.shape[1], : value.shape[2]] = value
         return stacked
+
+    def _facts(self, rows: Sequence[SeenPlaces | None]) -> dict[str, Tensor]:
+        """Who is seen where; nobody in the views of those who are not there."""
+        known = [row for row in rows if row is not None]
+        if not known:
+            return {}
+        num_seen = max(row.seen.shape[2] for row in known)
+        places = torch.zeros(len(rows), len(known[0].seen), self.num_players, num_seen, 2)
+        seen = torch.zeros(places.shape[:-1], dtype=torch.bool)
+        for number, row in enumerate(known):
+            _, views, others = row.seen.shape
+            places[number, :, :views, :others] = row.places
+            seen[number, :, :views, :others] = row.seen
+        return {"places": places, "seen": seen}
 
     def _columns_of(self, action_space: ActionSpace) -> list[int]:
         """Where a record's keys stand in the vector of this training."""

@@ -10,7 +10,7 @@ from gamegen_x.data.buckets import choose_buckets
 from gamegen_x.data.shards import find_shards
 from gamegen_x.data.video_prompts import KINDS
 
-CONTENTS = ("frames", "latents")
+CONTENTS = ("frames", "latents", "facts")
 VIEWS = ("all", "one")
 
 
@@ -31,6 +31,10 @@ def check_choices(content: str, views: str, video_prompts: Mapping[str, float], 
         _check_choice("video_prompts", kind, KINDS)
     if sum(video_prompts.values()) > 1:
         raise ValueError(f"the shares of video_prompts sum to at most 1, got {dict(video_prompts)}")
+    if content == "facts" and (views != "all" or any(video_prompts.values())):
+        raise ValueError(
+            "content=facts reads no pictures and needs what all players do: set data.views=all and no video_prompts"
+        )
     if content == "latents" and weights is None:
         raise ValueError(
             "content=latents needs weights=<folder> with a trained vae; train one with `python train.py task=vae`"

@@ -21,7 +21,8 @@ from gamegen_x.schema.action_space import ActionSpace
 
 
 class VideoDataModule(L.LightningDataModule):
-    """Windows of recorded clips, as pixels (`content` frames) or as cached latents (`content` latents).
+    """Windows of recorded clips, as pixels (`content` frames), as cached latents (`content` latents), or without any
+    picture, as what is true of them (`content` facts).
 
     A sample is a clip with all its views, or (`views` one) one view of a clip; each comes once an epoch, with a window
     of its own. Windows have `num_frames` video frames at the size of the data (or `height` and `width`), or follow
@@ -77,6 +78,7 @@ class VideoDataModule(L.LightningDataModule):
             cache_video_prompts=cache_video_prompts,
             action_space=action_space,
             seed=seed,
+            content=content,
             state=state,
             play_along=play_along,
         )

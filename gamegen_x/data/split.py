@@ -56,6 +56,7 @@ class SampleSettings:
     cache_video_prompts: bool
     action_space: ActionSpace
     seed: int
+    content: str = "frames"
     state: StateSettings | None = None
     play_along: PlaysAlong | None = None
 
@@ -124,6 +125,8 @@ class Split:
     @property
     def needs_frames(self) -> bool:
         """Whether training itself reads pixels; encoding latents once does not call for a cache of frames."""
+        if self.settings.content == "facts":
+            return False
         has_prompts = any(self.settings.video_prompts.values())
         return self.vae is None or (has_prompts and not self.settings.cache_video_prompts)
 
@@ -255,7 +258,7 @@ class Split:
             max_instruction_age=self.settings.max_instruction_age,
         )
         return Shape(
-            self._readers[plan.name],
+            None if self.settings.content == "facts" else self._readers[plan.name],
             self._latents.get(plan.name),
             self._prompts.get(plan.name, {}),
             num_latent_frames,
@@ -266,7 +269,7 @@ class Split:
         )
 
     def _state_reader(self, bucket: Bucket) -> StateReader | None:
-        if self.settings.state is None:
+        if self.settings.state is None and self.settings.content != "facts":
             return None
         assert bucket.height is not None
         assert bucket.width is not None

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gamegen_x.config import build
 from gamegen_x.data.records import DamagedRecord, RecordSource
-from gamegen_x.world.drawing import draw_places
+from gamegen_x.world.drawing import draw_places, to_halves
 from gamegen_x.world.facts import Facts
 from gamegen_x.world.proximity import near_in_blocks
 
@@ -125,6 +125,14 @@ def drawing_of(described: Mapping[str, Any], spatial_factor: int) -> Drawing | N
 
 
 @dataclass(frozen=True)
+class SeenPlaces:
+    """Who is seen where in a window's views, frame by frame."""
+
+    places: Float[Tensor, "t_video p q 2"]  # in halves of a picture from its middle
+    seen: Bool[Tensor, "t_video p q"]
+
+
+@dataclass(frozen=True)
 class DrawnState:
     """The state of a window, of some of its views."""
 
@@ -165,6 +173,12 @@ class StateReader:
             return DrawnState(None, others, None)
         state, near = Drawing(self.settings, self.size, picture)(facts)
         return DrawnState(state[chosen], others, None if near is None else near[:, chosen][:, :, chosen])
+
+    def places(self, index: int, rows: Int[np.ndarray, " row"]) -> SeenPlaces:
+        """All views of a window, undrawn. Raises DamagedRecord where the record does not say."""
+        header, facts = self.source.headers[index], self._of(index)
+        halves = to_halves(facts["screen_xy"][rows], (header.height, header.width))
+        return SeenPlaces(torch.from_numpy(halves), torch.from_numpy(facts["visible"][rows].astype(bool)))
 
     def _of(self, index: int) -> Facts:
         found = self._facts.get(index)

@@ -17,7 +17,7 @@ from gamegen_x.evaluation.checks import check_recordings, holds_recordings
 from gamegen_x.schema.weights_folder import check_files, read_config
 
 if TYPE_CHECKING:
-    from gamegen_x.evaluation.generation import Sampler
+    from gamegen_x.evaluation.generation import Sampler, Telling
     from gamegen_x.evaluation.meetings import LiveModel
     from gamegen_x.evaluation.recordings import Recording
     from gamegen_x.models.vae import VideoVAE
@@ -48,6 +48,7 @@ def main(cfg: DictConfig) -> None:
     settings = SamplerSettings.of(weights, cfg.sampler)
     suite: Suite = build(cfg.suite)
     vae, sampler, live = load_model(cfg, weights, settings)
+    telling = load_telling(cfg, weights, vae)
     recordings = read_recordings(find_recordings(cfg), **to_dict(cfg.reading))
     check_fit(weights, recordings.val[0])
     result: Result = suite.run(
@@ -57,6 +58,7 @@ def main(cfg: DictConfig) -> None:
         recordings=recordings,
         device=torch.device(cfg.device),
         live=live,
+        telling=telling,
     )
     figures = {**result.figures, "seconds_total": round(time.monotonic() - started, 1)}
     result = replace(result, figures=figures)
@@ -108,6 +110,24 @@ def load_live(cfg: DictConfig, networks: Networks, settings: SamplerSettings) ->
 
     streams = StreamSampler(networks, settings, **to_dict(cfg.live))
     return LiveModel(streams, drawing_of(networks.config, networks.vae.spatial_factor))
+
+
+def load_telling(cfg: DictConfig, weights: dict[str, Any], vae: VideoVAE) -> Telling | None:
+    """How clips of recordings that go on under fresh keys are told of their world; None: the model is told nothing."""
+    if cfg.suite.meetings is not None:  # those are worlds of their own
+        return None
+    from gamegen_x.data.state import drawing_of
+    from gamegen_x.evaluation.generation import Telling
+
+    drawing = drawing_of(weights, vae.spatial_factor)
+    if drawing is None:
+        return None
+    if cfg.dynamics is None:
+        print(
+            f"{cfg.checkpoint} may be told what is true of its world; with dynamics=null it is told nothing", flush=True
+        )
+        return None
+    return Telling(build(cfg.dynamics), drawing)
 
 
 def find_recordings(cfg: DictConfig) -> Path:

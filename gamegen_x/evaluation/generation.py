@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+import numpy as np
 import torch
+from einops import rearrange
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
@@ -14,7 +16,9 @@ from gamegen_x.evaluation.commands import Commands
 from gamegen_x.evaluation.progress import Progress
 from gamegen_x.evaluation.recordings import Recording, as_bytes, as_pixels
 from gamegen_x.sampling.clip_sampler import SampleRequest
+from gamegen_x.sampling.truth import Draw, Told
 from gamegen_x.schema.caption import Instruction
+from gamegen_x.world.facts import Dynamics, stepped
 
 
 @runtime_checkable
@@ -37,6 +41,29 @@ class Beginning:
 
     def context(self, num_frames: int) -> UInt8[Tensor, "p t 3 h w"]:
         return self.recording.video[:, self.start : self.start + num_frames]
+
+
+@dataclass(frozen=True)
+class Telling:
+    """How networks that are told what is true of their world are told of one that goes on under fresh keys."""
+
+    dynamics: Dynamics
+    draw: Draw
+
+    def __call__(self, beginning: Beginning, actions: Float[Tensor, "p t k"], context_frames: int) -> Told:
+        """What is true of the beginning's own frames, and of those that follow under the keys. Raises ValueError where
+        the recording does not say what all players did."""
+        recording, start = beginning.recording, beginning.start
+        if recording.state is None:
+            raise ValueError(
+                f"{recording.key} is one view of several, and dynamics step what all players do; "
+                "set dynamics=null, or reading.num_players to the players of the recordings"
+            )
+        held = rearrange(actions > 0.5, "p t k -> t p k").to(torch.uint8).numpy()
+        past = {name: values[start : start + context_frames] for name, values in recording.state.items()}
+        world = self.dynamics.follow(past, held[:context_frames])
+        _, coming = stepped(world, held[context_frames:])
+        return Told(*self.draw({name: np.concatenate([past[name], values]) for name, values in coming.items()}))
 
 
 @dataclass(frozen=True)
@@ -110,6 +137,7 @@ class Generation:
         instructions: Sequence[Sequence[Instruction]],
         *,
         use_instructnet: bool,
+        telling: Telling | None = None,
     ) -> Play:
         """Generates a clip from every beginning, `batch_size` at a time."""
         actions = torch.cat([self._context_actions(beginnings), commands.actions(drawn, self.block_frames)], dim=2)
@@ -117,6 +145,12 @@ class Generation:
         parts: list[Tensor] = []
         for first in range(0, len(beginnings), self.batch_size):
             part = slice(first, first + self.batch_size)
+            told = [
+                telling(beginning, keys, self.context_frames)
+                for beginning, keys in zip(beginnings[part], actions[part], strict=True)
+                if telling is not None
+            ]
+            near = [each.near for each in told if each.near is not None]
             request = SampleRequest(
                 prompts=[self.prompt_of(beginning) for beginning in beginnings[part]],
                 num_frames=actions.shape[2],
@@ -126,6 +160,8 @@ class Generation:
                 context=as_pixels(torch.stack([each.context(self.context_frames) for each in beginnings[part]])),
                 instructions=instructions[part],
                 use_instructnet=use_instructnet,
+                state=torch.stack([each.state for each in told]) if told else None,
+                near=torch.stack(near) if near else None,
             )
             parts.append(as_bytes(sampler.sample(request, _within(progress, first, len(request.prompts))).cpu()))
             progress(first + len(request.prompts))

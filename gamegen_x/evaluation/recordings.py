@@ -26,6 +26,7 @@ from gamegen_x.schema.action_space import ActionSpace
 from gamegen_x.schema.caption import Instruction
 from gamegen_x.schema.shard_record import ShardRecord
 from gamegen_x.schema.trace import Trace
+from gamegen_x.world.facts import Facts
 
 T = TypeVar("T")
 
@@ -44,6 +45,7 @@ class Recording:
     action_space: ActionSpace
     fps: float
     planets: frozenset[int] = frozenset()  # the worlds it shows, where the game tells
+    state: Facts | None = None  # t ..., all that was true; None of a single view of several
 
     @property
     def num_frames(self) -> int:
@@ -52,7 +54,13 @@ class Recording:
     def views(self) -> list[Recording]:
         """Every view as a recording of one player."""
         return [
-            replace(self, key=f"{self.key}.view{seat}", video=video[None], actions=actions[None])
+            replace(
+                self,
+                key=f"{self.key}.view{seat}",
+                video=video[None],
+                actions=actions[None],
+                state=self.state if len(self.video) == 1 else None,
+            )
             for seat, (video, actions) in enumerate(zip(self.video, self.actions, strict=True))
         ]
 
@@ -179,6 +187,7 @@ def _recording(
         instructions=instructions,
         action_space=source.action_space,
         fps=source.fps,
+        state=dict(source.state),
         planets=frozenset(np.unique(source.state.get("planet", np.empty(0))).tolist()),
     )
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gamegen_x.evaluation.answer import Answer
 from gamegen_x.evaluation.commands import Commands
-from gamegen_x.evaluation.generation import Beginning, Generation, Play, Sampler
+from gamegen_x.evaluation.generation import Beginning, Generation, Play, Sampler, Telling
 from gamegen_x.evaluation.judges import Judges
 from gamegen_x.evaluation.meetings import LiveModel, Meetings, Met, Script
 from gamegen_x.evaluation.recordings import Recordings, as_bytes, as_pixels
@@ -40,6 +40,7 @@ class Subject:
         device: torch.device,
         meetings: Meetings | None,
         live: LiveModel | None,
+        telling: Telling | None = None,
     ) -> None:
         self.vae = vae
         self.recordings = recordings
@@ -52,6 +53,7 @@ class Subject:
         self.meetings = meetings
         self.live = live if meetings is not None else None
         self._sampler = sampler
+        self._telling = telling
         self._met: dict[str, list[Met]] = {}
 
     @property
@@ -80,7 +82,7 @@ class Subject:
 
     @cached_property
     def play_without_instructnet(self) -> Play:
-        """The same beginnings, keys and noise; nobody listens."""
+        """The same beginnings, keys and noise; nobody listens, and nobody is told what the keys did."""
         return self._play("playing without InstructNet", self.num_blocks_without_instructnet, use_instructnet=False)
 
     def meeting(self, name: str) -> list[Met]:
@@ -114,6 +116,7 @@ class Subject:
             self.drawn[:, :, :num_blocks],
             [()] * len(self.beginnings),
             use_instructnet=use_instructnet,
+            telling=self._telling if use_instructnet else None,
         )
 
 

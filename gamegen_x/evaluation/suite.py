@@ -18,7 +18,7 @@ from gamegen_x.evaluation.answer import Answer, Row
 from gamegen_x.evaluation.commands import Commands
 from gamegen_x.evaluation.films import compose
 from gamegen_x.evaluation.gates import Gate, check_gates
-from gamegen_x.evaluation.generation import Generation, Sampler
+from gamegen_x.evaluation.generation import Generation, Sampler, Telling
 from gamegen_x.evaluation.judge_training import JudgeTraining
 from gamegen_x.evaluation.meetings import LiveModel, Meetings
 from gamegen_x.evaluation.recordings import Recordings
@@ -104,8 +104,10 @@ class Suite:
         recordings: Recordings,
         device: torch.device,
         live: LiveModel | None = None,
+        telling: Telling | None = None,
     ) -> Result:
-        """Examines one model. `sampler` is None for weights that hold a VAE only, `live` where no worlds are shared."""
+        """Examines one model. `sampler` is None for weights that hold a VAE only, `live` where no worlds are shared,
+        `telling` where the model is not told what its keys do to the world."""
         started = time.monotonic()
         commands = Commands(self.command_names, recordings.action_space)
         judges = self.judges.judges(recordings, commands, device)
@@ -121,6 +123,7 @@ class Suite:
             device=device,
             meetings=self.meetings,
             live=live,
+            telling=telling,
         )
         answers = [answer for question in self.questions.values() if (answer := question.ask(subject)) is not None]
         figures: dict[str, Any] = {"suite": self.name, "checkpoint": checkpoint, "data_id": recordings.data_id}

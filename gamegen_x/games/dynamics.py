@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
 
 from gamegen_x.games.door import Frame, Keys
 from gamegen_x.games.snowglobe import Snowglobe
-from gamegen_x.world.facts import Facts, World
+from gamegen_x.world.facts import Facts
 from gamegen_x.world.state import WorldState
-
-
-@runtime_checkable
-class Dynamics(Protocol):
-    """Where a game's rules are not at hand, a network may stand here."""
-
-    def start(self, facts: Facts) -> World:
-        """The world of these facts of one frame."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -55,7 +48,12 @@ class RulesDynamics:
     def __init__(self, game: Snowglobe) -> None:
         self.game = game
 
+    def follow(self, facts: Facts, held: npt.NDArray[np.uint8]) -> RulesWorld:  # noqa: ARG002
+        """The last frame says all."""
+        return self.start({name: values[-1] for name, values in facts.items()})
+
     def start(self, facts: Facts) -> RulesWorld:
+        """The world of these facts of one frame."""
         game = copy.copy(self.game)
         game.restore(facts)
         return RulesWorld(game, game.state)

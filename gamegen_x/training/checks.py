@@ -14,13 +14,15 @@ from gamegen_x.config import to_dict
 from gamegen_x.data.checks import check_data
 from gamegen_x.schema.weights_folder import check_files, is_of_others, read_config
 
-NETWORKS = ("vae", "text_encoder", "msdit", "instructnet", "small_decoder")
+NETWORKS = ("vae", "text_encoder", "msdit", "instructnet", "small_decoder", "transition")
 NEEDED: Mapping[str, Sequence[str]] = {  # from the stages before
     "vae": (),
     "decoder": ("vae",),
     "pretrain": ("vae",),
     "instruct": ("vae", "text_encoder", "msdit"),
+    "dynamics": ("vae",),
 }
+ADDED_BY = {"decoder": "small_decoder", "dynamics": "transition"}  # stages that leave all other networks as they are
 # What a network may have that its weights lack: each starts so that it changes nothing. By argument, and by module.
 ADDED = ("players", "state_channels", "expects_words")
 NEW_PARTS = ("players", "embed_state", "embed_words")
@@ -36,8 +38,8 @@ def check_run(cfg: DictConfig) -> None:
     check_foreign_files(cfg)
     if cfg.weights is not None:
         check_weights(Path(cfg.weights), cfg)
-    elif cfg.stage == "decoder" or (NEEDED[cfg.stage] and cfg.task.get("latent_scale") is None):
-        # stands on a trained vae: of latents alone numbers by hand will do, but a decoder adds to a folder
+    elif cfg.stage in ADDED_BY or (NEEDED[cfg.stage] and cfg.task.get("latent_scale") is None):
+        # stands on a trained vae: of latents alone numbers by hand will do, but some stages add to a folder
         needed = " and ".join(NEEDED[cfg.stage])
         raise ValueError(
             f"task={cfg.stage} stands on a trained {needed}, but weights is null; "

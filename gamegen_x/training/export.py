@@ -17,7 +17,7 @@ from gamegen_x.config import build, entry_point, to_dict
 from gamegen_x.schema.action_space import ActionSpace
 from gamegen_x.schema.files import atomic_file
 from gamegen_x.schema.weights_folder import is_of_others, read_config
-from gamegen_x.training.checks import NETWORKS
+from gamegen_x.training.checks import ADDED_BY, NETWORKS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,10 +29,11 @@ RUN_FACTS = "facts.json"  # what only the data could tell
 ZERO_TAG = "checkpoint"  # the folder that Lightning tells DeepSpeed to write
 # Networks of the folder a run started from that its stage neither changes nor makes useless: they are kept beside.
 KEPT = {
-    "vae": (),
-    "decoder": ("text_encoder", "msdit", "instructnet"),
-    "pretrain": ("small_decoder",),
-    "instruct": ("small_decoder",),
+    "vae": ("transition",),
+    "decoder": ("text_encoder", "msdit", "instructnet", "transition"),
+    "dynamics": ("vae", "text_encoder", "msdit", "instructnet", "small_decoder"),
+    "pretrain": ("small_decoder", "transition"),
+    "instruct": ("small_decoder", "transition"),
 }
 
 
@@ -58,8 +59,8 @@ def describe(cfg: DictConfig, task: Task, facts: Mapping[str, Any], made_by: Map
         "networks": kept | {name: to_dict(cfg[name]) for name in NETWORKS if name in cfg.task},
         "made_by": {**made_by, "commit": _commit()},
     }
-    if cfg.stage == "decoder":  # only adds to what was there
-        made = {**before["made_by"], "small_decoder": described["made_by"]}
+    if cfg.stage in ADDED_BY:
+        made = {**before["made_by"], ADDED_BY[cfg.stage]: described["made_by"]}
         return {**before, "networks": described["networks"], "made_by": made}
     return described
 

@@ -21,6 +21,7 @@ TRAINED = {
     "pretrain": ("text_encoder", "msdit"),
     "instruct": ("instructnet",),
     "decoder": ("small_decoder",),
+    "dynamics": ("transition",),
 }
 BYTES_OF_FLOAT32 = 4
 BYTES_OF_OPTIMIZER = 8  # two moments of AdamW; Muon keeps one
@@ -94,7 +95,7 @@ def make_plan(cfg: DictConfig) -> dict[str, Any]:
 
 def loads(cfg: DictConfig, parts: Mapping[str, nn.Module | None]) -> list[Load]:
     """What each bucket's steps hold. Sizes that only the data knows are those of one 64 x 64 view."""
-    vae, players = parts["vae"], OmegaConf.select(cfg, "data.dataset.num_players") or 1
+    vae, players = parts.get("vae"), OmegaConf.select(cfg, "data.dataset.num_players") or 1
     views = players if cfg.data.views == "all" else 1
     buckets = to_dict(cfg.data).get("buckets") or {"all": {**to_dict(cfg.data), "share": 1.0}}
     found = []
@@ -102,9 +103,11 @@ def loads(cfg: DictConfig, parts: Mapping[str, nn.Module | None]) -> list[Load]:
         frames, clips = bucket["num_frames"], bucket["batch_size"] * views
         height = bucket["height"] or OmegaConf.select(cfg, "data.dataset.height") or 64
         width = bucket["width"] or OmegaConf.select(cfg, "data.dataset.width") or 64
-        latent_frames = vae.num_latent_frames(frames)  # type: ignore[union-attr, operator]
-        patch = cfg.msdit.patch * vae.spatial_factor  # type: ignore[union-attr]
-        tokens = clips * latent_frames * -(-height // patch) * -(-width // patch) if "msdit" in parts else 0
+        latent_frames = 0 if vae is None else vae.num_latent_frames(frames)  # type: ignore[operator]
+        tokens = 0
+        if "msdit" in parts:
+            patch = cfg.msdit.patch * vae.spatial_factor  # type: ignore[union-attr]
+            tokens = clips * latent_frames * -(-height // patch) * -(-width // patch)
         found.append(Load(name, bucket["share"], clips, frames, latent_frames, tokens))
     return found
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -46,3 +48,15 @@ def draw_places(
     grid: Grid = np.zeros((num_players * num_latents * frames_per_latent * num_slots, *size), np.float32)
     splat(grid, layers, places[is_drawn].astype(np.float64))
     return grid.reshape(num_players, num_latents, frames_per_latent * num_slots, *size)
+
+
+def to_halves(pixels: npt.NDArray[Any], picture: tuple[int, int]) -> npt.NDArray[np.float32]:
+    """Places (x, y) in pixels as halves of a picture of this height and width, from its middle; float32."""
+    size = np.array([picture[1], picture[0]], np.float32)
+    return np.asarray((pixels + 0.5) / size * 2 - 1, np.float32)
+
+
+def from_halves(halves: npt.NDArray[Any], picture: tuple[int, int]) -> npt.NDArray[np.float32]:
+    """The inverse of `to_halves`."""
+    size = np.array([picture[1], picture[0]], np.float32)
+    return np.asarray((halves + 1) / 2 * size - 0.5, np.float32)

@@ -29,6 +29,15 @@ class World(Protocol):
     def facts(self) -> Facts: ...
 
 
+@runtime_checkable
+class Dynamics(Protocol):
+    """Whoever takes a world on from what was true in it: a game's rules, or a network that learned them."""
+
+    def follow(self, facts: Facts, held: npt.NDArray[np.uint8]) -> World:
+        """The world at the end of these frames `[t ...]`, one or more, in which the keys `[t p k]` acted."""
+        ...
+
+
 def stepped(world: World, actions: npt.NDArray[np.uint8], said: Mapping[int, str] | None = None) -> tuple[World, Facts]:
     """The world after all rows of keys `[t p k]`, and the facts `[t ...]` of the frame that follows each row.
 

@@ -70,3 +70,24 @@ def test_what_cannot_be_drawn_is_said(tmp_path: Path) -> None:
         next(iter(make_latents(shards, weights, DRAWN % 12).train_dataloader()))
     with pytest.raises(InstantiationException, match=r"set state.channels=12"):
         make_latents(shards, weights, DRAWN % 13)
+
+
+def test_facts_alone_are_where_players_are_seen_and_no_picture_is_read(tmp_path: Path) -> None:
+    shards = write_dataset(tmp_path / "shards", 4, has_state=True)
+    data = make_data(shards, "data.content=facts", "data.batch_size=2", "data.num_frames=8", "data.start_multiple=1")
+    batch = next(iter(data.train_dataloader()))
+    assert batch.video is None
+    assert batch.latents is None
+    assert batch.places is not None
+    assert batch.seen is not None
+    source = data.sources["train"]
+    keys = [header.key for header in source.headers]
+    for row, key in enumerate(batch.keys):
+        index = keys.index(key)
+        held = source.actions(index).transpose(1, 0, 2)
+        start = next(s for s in range(25) if np.array_equal(held[:, s : s + 8], batch.actions[row].numpy()))
+        state = source.state(index)
+        pixels = (batch.places[row].numpy() + 1) / 2 * 64 - 0.5
+        np.testing.assert_allclose(pixels, state["screen_xy"][start : start + 8], atol=1e-4)
+        np.testing.assert_array_equal(batch.seen[row], state["visible"][start : start + 8])
+    assert not list(tmp_path.rglob("frames*"))

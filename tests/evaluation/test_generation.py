@@ -1,9 +1,12 @@
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 from moving_picture import COMMANDS, KEYS
 
 from gamegen_x.evaluation.commands import Commands
-from gamegen_x.evaluation.generation import Generation
+from gamegen_x.evaluation.generation import Generation, Telling
 from gamegen_x.evaluation.recordings import Recording
 from gamegen_x.sampling.clip_sampler import SampleRequest
 
@@ -52,6 +55,45 @@ def test_a_clip_is_real_context_then_one_block_for_each_command():
     assert (play.actions[:, :, :8] == 1).all()  # the recording's own keys belong to the context
     assert [len(request.prompts) for request in sampler.requests] == [3, 3, 1]
     assert sampler.requests[0].prompts[0] == beginnings[0].recording.caption
+
+
+class Counting:
+    """A world whose one fact is how often the first key acted; its drawing is that number."""
+
+    def __init__(self, count=0):
+        self.count, self.num_players = count, 1
+
+    def follow(self, facts, held):
+        return Counting(int(facts["count"][-1]))
+
+    def after(self, held):
+        return Counting(self.count + int(held[0, 0]))
+
+    def told(self, text):
+        return self
+
+    def facts(self):
+        return {"count": np.array(self.count)}
+
+
+def test_a_model_is_told_what_was_true_and_what_the_fresh_keys_make_of_it():
+    commands, sampler, some = Commands(COMMANDS, KEYS), Echo(), generation()
+    counted = {"count": np.arange(20)}
+    beginnings = some.beginnings([replace(each, state=counted) for each in recordings(4)])
+    drawn = commands.draw(7, 1, 3, seed=0)
+    telling = Telling(
+        Counting(), lambda facts: (torch.from_numpy(facts["count"]).float()[None, :, None, None, None], None)
+    )
+    some.play("", sampler, beginnings, commands, drawn, [()] * 7, use_instructnet=True, telling=telling)
+    request, start = sampler.requests[0], beginnings[0].start
+    expected = torch.arange(start, start + 8).tolist()
+    for held in request.actions[0, 0, 8:, 0].tolist():
+        expected.append(expected[-1] + int(held))
+    assert request.state[0, 0, :, 0, 0, 0].tolist() == expected
+    assert request.near is None
+    views = [replace(each, state=None) for each in recordings(4)]
+    with pytest.raises(ValueError, match="one view of several, and dynamics step what all players do"):
+        some.play("", sampler, some.beginnings(views), commands, drawn, [()] * 7, use_instructnet=True, telling=telling)
 
 
 def test_a_given_prompt_replaces_every_caption():

@@ -1,0 +1,75 @@
+"""The transition network: what is foreseen frame by frame, and what a gradient reaches."""
+
+import pytest
+import torch
+
+from gamegen_x.models.transition import Transition
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    network = Transition(num_views=2, num_seen=3, num_keys=4, hidden=16, num_frequencies=3, fastest=0.1)
+    torch.nn.init.normal_(network.out[-1].weight, std=0.1)
+    return network
+
+
+def clips(num_clips=2, num_frames=6):
+    generator = torch.Generator().manual_seed(1)
+    places = torch.rand(num_clips, num_frames, 2, 3, 2, generator=generator) * 2 - 1
+    seen = (torch.rand(num_clips, num_frames, 2, 3, generator=generator) < 0.5).float()
+    return places, seen, (torch.rand(num_clips, num_frames, 2, 4, generator=generator) < 0.5).float()
+
+
+def given(*of_clips, steps=5):
+    return torch.tensor([of_clips] * steps)
+
+
+def test_at_first_everybody_stands():
+    network = Transition(num_views=2, num_seen=3, num_keys=4, hidden=16, num_frequencies=3, fastest=0.1)
+    places, seen, held = clips()
+    memory, _ = network(network.begin(places[:, 0], seen[:, 0]), places[:, 0], held[:, 1])
+    assert torch.equal(memory.places, places[:, 0])
+
+
+def test_a_clip_that_is_given_foresees_each_frame_from_the_true_one_before(network):
+    places, seen, held = clips()
+    foreseen, _ = network.rollout(places, seen, held, given(True, False))
+    changed = places.clone()
+    changed[:, 2] += 0.3
+    again, _ = network.rollout(changed, seen, held, given(True, False))
+    assert torch.equal(again[1], foreseen[1])  # by itself it never looks
+    assert torch.equal(again[0, :2], foreseen[0, :2])
+    assert not torch.equal(again[0, 2], foreseen[0, 2])
+
+
+def test_going_on_by_itself_is_stepping_from_frame_to_frame(network):
+    places, seen, held = clips()
+    foreseen, logits = network.rollout(places, seen, held, given(False, False))
+    memory = network.begin(places[:, 0], seen[:, 0])
+    before = memory.places
+    for frame in range(1, 6):
+        now = memory.places
+        memory, logit = network(memory, before, held[:, frame])
+        before = now
+        assert torch.equal(memory.places, foreseen[:, frame - 1])
+        assert torch.equal(logit, logits[:, frame - 1])
+        assert torch.equal(memory.seen, (logit > 0).float())
+
+
+def test_a_late_error_reaches_all_changes_once(network):
+    places, seen, held = clips()
+    foreseen, _ = network.rollout(places, seen, held, given(False, False))
+    bias = network.out[-1].bias
+    (gradient,) = torch.autograd.grad(foreseen[:, -1].sum(), bias, retain_graph=True)
+    with torch.no_grad():
+        changes = foreseen[:, -1] - places[:, 0]
+    assert changes.abs().max() > 0
+    # each of 5 changes of 2 clips adds the bias of its place at least; what a place is read as adds nothing
+    assert torch.isfinite(gradient).all()
+    assert (gradient.unflatten(0, (6, 3))[:, :2] > 5).all()
+
+
+def test_facts_of_other_views_are_refused(network):
+    with pytest.raises(ValueError, match=r"facts of 1 views in which 2 may be seen, but .* learned 2 and 3"):
+        network.begin(torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2))

@@ -1,0 +1,68 @@
+"""dynamics=learned: a world that a network steps, from facts of recorded frames."""
+
+import numpy as np
+import pytest
+import torch
+
+from gamegen_x.models.transition import Transition
+from gamegen_x.models.weights import save_networks
+from gamegen_x.sampling.learned_world import LearnedDynamics
+from gamegen_x.world.drawing import from_halves, to_halves
+from gamegen_x.world.facts import Dynamics, World, stepped
+
+DESCRIPTION = {"num_views": 2, "num_seen": 2, "num_keys": 3, "hidden": 8, "num_frequencies": 2, "fastest": 0.1}
+
+
+@pytest.fixture
+def weights(tmp_path):
+    torch.manual_seed(0)
+    network = Transition(**DESCRIPTION)
+    torch.nn.init.normal_(network.out[-1].weight, std=0.2)
+    described = {"transition": {"_target_": "gamegen_x.models.transition.Transition", **DESCRIPTION}}
+    config = {"kind": "base", "height": 48, "width": 64, "networks": described}
+    save_networks(tmp_path, {"transition": network}, config, torch.float32)
+    return tmp_path
+
+
+def session(num_frames):
+    draw = np.random.default_rng(3)
+    facts = {
+        "screen_xy": (draw.random((num_frames, 2, 2, 2)) * 40).astype(np.float32),
+        "visible": draw.random((num_frames, 2, 2)) < 0.7,
+        "score": np.arange(num_frames),
+    }
+    return facts, (draw.random((num_frames, 2, 3)) < 0.5).astype(np.uint8)
+
+
+def test_it_goes_on_as_the_network_does_by_itself(weights):
+    facts, held = session(9)
+    dynamics = LearnedDynamics(str(weights))
+    world = dynamics.follow({name: values[:4] for name, values in facts.items()}, held[:4])
+    assert isinstance(dynamics, Dynamics)
+    assert isinstance(world, World)
+    assert world.num_players == 2
+    _, coming = stepped(world, held[4:])
+    is_given = torch.zeros(8, 1, dtype=torch.bool)
+    is_given[:3] = True
+    places, logits = dynamics.network.rollout(
+        torch.from_numpy(to_halves(facts["screen_xy"], (48, 64)))[None],
+        torch.from_numpy(facts["visible"])[None].float(),
+        torch.from_numpy(held)[None].float(),
+        is_given,
+    )
+    np.testing.assert_allclose(coming["screen_xy"], from_halves(places[0, 3:].detach().numpy(), (48, 64)), atol=1e-4)
+    np.testing.assert_array_equal(coming["visible"], logits[0, 3:].numpy(force=True) > 0)
+
+
+def test_a_world_is_a_value_and_knows_no_sentences(weights):
+    facts, held = session(5)
+    world = LearnedDynamics(str(weights)).follow(facts, held)
+    first, again = world.after(held[0]).facts(), world.told("Let it snow.").after(held[0]).facts()
+    assert all(np.array_equal(first[name], again[name]) for name in ("screen_xy", "visible"))
+    np.testing.assert_allclose(world.facts()["screen_xy"], facts["screen_xy"][-1], atol=1e-4)
+
+
+def test_weights_without_the_network_say_how_to_train_one(tmp_path):
+    save_networks(tmp_path, {}, {"kind": "base", "networks": {}}, torch.float32)
+    with pytest.raises(ValueError, match=r"has none; train one .* python train.py task=dynamics weights="):
+        LearnedDynamics(str(tmp_path)).follow(*session(2))

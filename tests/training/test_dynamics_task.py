@@ -1,0 +1,60 @@
+"""task=dynamics: the keys of recordings move what the network foresees, and its weights stand beside the others."""
+
+from pathlib import Path
+
+import pytest
+
+from gamegen_x.schema.weights_folder import read_config
+from gamegen_x.training.checks import check_run
+from gamegen_x.training.metrics_file import read_metrics
+from gamegen_x.training.run import run
+from tests.training.small_run import configure
+
+SHIPPED = Path(__file__).parents[2] / "weights" / "snowglobe-tiny"
+
+
+def dynamics(tmp_path: Path, *overrides: str):
+    """A run on the discs of data=synthetic, which obey their keys."""
+    task = ["task=dynamics", "optimizer=adamw", "data=synthetic", "data.dataset.num_players=2"]
+    network = ["transition.num_views=2", "transition.hidden=64", "transition.num_frequencies=1", "optimizer.lr=1e-2"]
+    wide = ["data.dataset.height=64", "data.dataset.width=64", "data.dataset.num_clips={train: 32, val: 8}"]
+    windows = ["data.num_frames=16", "task.warm_up_frames=4", "task.soon_frames=8", "data.batch_size=8"]
+    return configure(tmp_path, *task, *network, *wide, *windows, "callbacks.ema=null", *overrides)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dynamics")
+    vae = run(configure(folder / "vae", "steps=1", "task=vae"), "test")
+    cfg = dynamics(folder, f"weights={vae}", "steps=100", "trainer.val_check_interval=100")
+    return cfg, run(cfg, "test")
+
+
+def test_places_are_foreseen_better_than_if_all_stood(trained):
+    cfg, _ = trained
+    judged = read_metrics(Path(cfg.output) / "metrics.csv")[-1]
+    assert float(judged["val/soon_l1"]) < 0.5 * float(judged["val/soon_l1_if_all_stood"])
+
+
+def test_its_weights_folder_is_that_which_it_was_given_and_one_network_more(trained):
+    cfg, weights = trained
+    before, after = read_config(cfg.weights), read_config(weights)
+    assert after["networks"].keys() == {"vae", "transition"}
+    assert {**after, "networks": before["networks"], "made_by": before["made_by"]} == before
+    assert after["made_by"]["transition"]["step"] == 100
+    assert (weights / "vae.safetensors").read_bytes() == (Path(cfg.weights) / "vae.safetensors").read_bytes()
+
+
+def test_stages_after_it_keep_the_network(trained, tmp_path):
+    _, weights = trained
+    pretrained = run(configure(tmp_path, "task=pretrain", f"weights={weights}", "steps=1"), "test")
+    assert read_config(pretrained)["networks"].keys() == {"vae", "text_encoder", "msdit", "transition"}
+    kept, made = (folder / "transition.safetensors" for folder in (pretrained, weights))
+    assert kept.read_bytes() == made.read_bytes()
+
+
+def test_it_adds_to_a_weights_folder_and_reads_what_all_players_do(tmp_path):
+    with pytest.raises(ValueError, match="task=dynamics stands on a trained vae, but weights is null"):
+        check_run(dynamics(tmp_path))
+    with pytest.raises(ValueError, match=r"needs what all players do: set data\.views=all"):
+        check_run(dynamics(tmp_path, f"weights={SHIPPED}", "data.views=one"))
