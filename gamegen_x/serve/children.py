@@ -11,8 +11,20 @@ from multiprocessing.process import BaseProcess
 GRACE_S = 2.0
 
 
-def end_with_parent() -> None:
-    """Called in a child: leaves Ctrl-C to the parent, and ends when the parent has gone, even where it was killed."""
+def check_niceness(niceness: int) -> None:
+    """Raises ValueError."""
+    if not 0 <= niceness <= 19:
+        raise ValueError(f"niceness is between 0 (like all others) and 19 (after all others), got {niceness}")
+
+
+def begin_child(niceness: int) -> None:
+    """Called in a child: leaves Ctrl-C to the parent, and ends when the parent has gone, even where it was killed.
+
+    `niceness` is how much it gives way to others that want the same core, where the system knows it: the event loop,
+    which needs little and needs it now, waits for no slice of a process that computes.
+    """
+    if hasattr(os, "nice"):
+        os.nice(niceness)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None

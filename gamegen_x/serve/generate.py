@@ -17,7 +17,7 @@ from typing import Any
 from gamegen_x.schema.action_space import ActionSpace
 from gamegen_x.schema.caption import Instruction
 from gamegen_x.schema.weights_folder import as_learned, read_config, warn_of_sentence
-from gamegen_x.serve.children import end_child, end_with_parent
+from gamegen_x.serve.children import begin_child, check_niceness, end_child
 
 WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
 
@@ -29,11 +29,13 @@ class GenerateRules:
     max_waiting: int  # jobs; more are refused
     max_kept: int  # finished clips; then the oldest is removed
     max_frames: int
+    niceness: int
     patience_s: float
     scale: int
     crf: int
 
     def __post_init__(self) -> None:
+        check_niceness(self.niceness)
         if min(self.max_waiting, self.max_kept, self.max_frames, self.scale) < 1 or self.patience_s <= 0:
             raise ValueError("max_waiting, max_kept, max_frames and scale are at least 1, patience_s above 0 seconds")
 
@@ -117,7 +119,7 @@ class Generator:
     async def _make(self, job: Job) -> None:
         ours, theirs = multiprocessing.Pipe(duplex=False)
         path = Path(self.rules.folder) / f"{job.id}.mp4"
-        arguments = (theirs, job.order, path, self.rules.weights, self.device, self.rules.scale, self.rules.crf)
+        arguments = (theirs, job.order, path, self.device, self.rules)
         process = multiprocessing.get_context("spawn").Process(target=_make_clip, args=arguments, daemon=True)
         self._change(job.id, stage=RUNNING)
         await asyncio.to_thread(process.start)
@@ -149,9 +151,9 @@ def _received(pipe: Pipe) -> dict[str, Any] | None:
         return None
 
 
-def _make_clip(pipe: Pipe, order: ClipOrder, path: Path, weights: str, device: str, scale: int, crf: int) -> None:
+def _make_clip(pipe: Pipe, order: ClipOrder, path: Path, device: str, rules: GenerateRules) -> None:
     """In the process of its own. A user's mistake is said; anything else ends the process, and that is said."""
-    end_with_parent()
+    begin_child(rules.niceness)
     import torch
     from einops import rearrange
 
@@ -160,7 +162,7 @@ def _make_clip(pipe: Pipe, order: ClipOrder, path: Path, weights: str, device: s
     from gamegen_x.sampling.video_file import to_pixels, write_video
 
     try:
-        networks = Networks.load(weights, device)
+        networks = Networks.load(rules.weights, device)
         rows = torch.from_numpy(networks.action_space.parse(order.keys)[: order.num_frames]).float()
         rows = torch.nn.functional.pad(rows, (0, 0, 0, order.num_frames - len(rows)))
         spoken = Instruction.said(order.instruction, order.instruction_frame, order.num_frames)
@@ -175,9 +177,9 @@ def _make_clip(pipe: Pipe, order: ClipOrder, path: Path, weights: str, device: s
         sampler = ClipSampler(networks, networks.sampler_settings)
         video = sampler.sample(request, lambda done, total: pipe.send({"percent": round(95 * done / total, 1)}))
         frames = rearrange(to_pixels(video[0]), "p t h w c -> t h (p w) c")
-        frames = frames.repeat_interleave(scale, dim=1).repeat_interleave(scale, dim=2)
+        frames = frames.repeat_interleave(rules.scale, dim=1).repeat_interleave(rules.scale, dim=2)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_video(path, frames, networks.fps, crf)
+        write_video(path, frames, networks.fps, rules.crf)
         pipe.send({"stage": DONE, "percent": 100.0, "path": path})
     except (ValueError, FileNotFoundError) as mistake:
         pipe.send({"stage": FAILED, "said": str(mistake)[:400]})

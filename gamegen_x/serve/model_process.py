@@ -31,7 +31,7 @@ from gamegen_x.games.snowglobe_conditions import FACTS, INSTRUCTIONS
 from gamegen_x.schema.action_space import ActionSpace
 from gamegen_x.schema.trace import MAX_PLAYERS
 from gamegen_x.schema.weights_folder import read_config
-from gamegen_x.serve.children import end_child
+from gamegen_x.serve.children import check_niceness, end_child
 from gamegen_x.serve.model_worker import (
     CloseRequest,
     Drawn,
@@ -59,6 +59,7 @@ _NUMBERS = ("No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight"
 @dataclass(frozen=True)
 class ModelRules:
     threads: int
+    niceness: int
     precision: str
     uses_small_decoder: bool
     pass_players: float
@@ -73,6 +74,7 @@ class ModelRules:
     def __post_init__(self) -> None:
         if min(self.threads, self.fewer_steps, self.past_blocks) < 1:
             raise ValueError("threads, fewer_steps and past_blocks are at least 1")
+        check_niceness(self.niceness)
         if min(self.hang_s, self.load_s, self.wait_s, self.max_wait_s) <= 0:
             raise ValueError("hang_s, load_s, wait_s and max_wait_s are above 0 seconds")
 
@@ -99,6 +101,7 @@ class ModelProcess:
             weights=weights,
             device=device,
             threads=rules.threads,
+            niceness=rules.niceness,
             precision=rules.precision,
             uses_small_decoder=rules.uses_small_decoder,
             pass_players=rules.pass_players,

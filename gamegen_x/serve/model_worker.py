@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gamegen_x.schema.trace import MAX_PLAYERS
-from gamegen_x.serve.children import end_with_parent
+from gamegen_x.serve.children import begin_child
 from gamegen_x.world.facts import Facts
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class WorkerSettings:
     pass_players: float
     num_steps: int | None  # null: what the weights were trained for
     fewer_steps: int  # when rooms cannot keep up
+    niceness: int = 0
     undo_ticks: int = 0
 
 
@@ -113,7 +114,7 @@ class Refusal:
 
 def run(pipe: Pipe, memory: str, shape: Shape, settings: WorkerSettings) -> None:
     """The life of the process: load, then draw until the pipe ends."""
-    end_with_parent()
+    begin_child(settings.niceness)
     pipe.send(Progress("importing torch", 10))
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: idle threads leave the cores to others
     import torch

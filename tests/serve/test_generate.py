@@ -22,6 +22,7 @@ def generator(folder, **changes):
         "max_waiting": 1,
         "max_kept": 1,
         "max_frames": 16,
+        "niceness": 10,
         "patience_s": 300,
         "scale": 2,
         "crf": 18,
