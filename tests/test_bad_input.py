@@ -61,6 +61,10 @@ AT_ONCE = {  # before torch is imported, and so before any network is built
     "a wrong type for what is null": ("train.py threads=two", "threads: expected integer, got string 'two'"),
     "no shards": ("train.py data=shards data.dataset.folder={folder}", "{folder}/train has no *.tar in it"),
     "no data": ("train.py experiment=snowglobe_vae data.dataset.folder=nowhere", "nowhere/train does not exist"),
+    "weights of another spelling": (
+        "sample.py weights=weights/snowglobe-dou",
+        "no weights folder weights/snowglobe-dou; did you mean weights/snowglobe-duo?",
+    ),
     "no weights": ("train.py task=pretrain weights=nowhere", "no weights folder nowhere; a training ends by writing"),
     "a checkpoint that is a pickle": ("train.py task=pretrain weights={folder}/run.ckpt", "pickles are never read"),
     "weights of another preset": (

@@ -6,6 +6,7 @@ import json
 import re
 import struct
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,11 @@ def read_config(folder: str | Path) -> dict[str, Any]:
             "`python -m gamegen_x.training.export checkpoint=<file> output=<folder>`"
         )
     if not folder.is_dir():
+        beside = [path.name for path in folder.parent.glob("*/")] if folder.parent.is_dir() else []
+        near = get_close_matches(folder.name, beside, n=1)
+        meant = f"; did you mean {folder.parent / near[0]}?" if near else ""
         raise FileNotFoundError(
-            f"no weights folder {folder}; a training ends by writing one to outputs/<name>/weights, and {SHIPPED}"
+            f"no weights folder {folder}{meant}; a training ends by writing one to outputs/<name>/weights, and {SHIPPED}"
         )
     if not (folder / CONFIG).is_file():
         found = sorted(path.name for path in folder.iterdir())[:8]
