@@ -15,7 +15,9 @@ CONFIG = "config.json"
 MOST_SENTENCES = 256  # that a config.json lists; of weights that learned from more, none
 SENTENCES_NAMED = 8  # in a warning, at most
 KINDS = ("base", "causal", "distilled")
-SHIPPED = "weights/snowglobe-tiny, weights/snowglobe-duo and weights/vizdoom-duel come with the code"
+SHIPPED = (
+    "weights/snowglobe-tiny, weights/snowglobe-duo, weights/snowglobe-quad and weights/vizdoom-duel come with the code"
+)
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:
