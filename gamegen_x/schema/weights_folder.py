@@ -34,7 +34,8 @@ def read_config(folder: str | Path) -> dict[str, Any]:
         near = get_close_matches(folder.name, beside, n=1)
         meant = f"; did you mean {folder.parent / near[0]}?" if near else ""
         raise FileNotFoundError(
-            f"no weights folder {folder}{meant}; a training ends by writing one to outputs/<name>/weights, and {SHIPPED}"
+            f"no weights folder {folder}{meant}; a training ends by writing one to outputs/<name>/weights, "
+            f"and {SHIPPED}"
         )
     if not (folder / CONFIG).is_file():
         found = sorted(path.name for path in folder.iterdir())[:8]
