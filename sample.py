@@ -205,7 +205,7 @@ def with_truth(
     held = np.zeros((num_frames, request.num_players, networks.action_space.num_keys), np.uint8)
     if request.actions is not None:
         held[: request.num_frames] = request.actions[0].transpose(0, 1).round().numpy().astype(np.uint8)
-    facts = true_facts(cfg, networks.action_space, held, spoken)
+    facts = true_facts(cfg, networks.action_space, held, spoken, (networks.height, networks.width))
     if facts is None:
         return request
     rows = networks.vae.coding.rows(num_frames)
@@ -214,12 +214,20 @@ def with_truth(
 
 
 def true_facts(
-    cfg: DictConfig, action_space: ActionSpace, held: npt.NDArray[np.uint8], spoken: Instruction | None
+    cfg: DictConfig,
+    action_space: ActionSpace,
+    held: npt.NDArray[np.uint8],
+    spoken: Instruction | None,
+    size: tuple[int, int],
 ) -> Facts | None:
-    """Facts `[t ...]` of a new world under these keys `[t p k]`, or of a recorded one that goes on; None: unknown."""
+    """Facts `[t ...]` of a new world under these keys `[t p k]`, or of a recorded one that goes on; None: unknown.
+
+    Places are in pixels of pictures of `size`, height and width.
+    """
     from gamegen_x.config import build
     from gamegen_x.games.snowglobe_conditions import FACTS
-    from gamegen_x.world.facts import stepped
+    from gamegen_x.world.drawing import from_halves, to_halves
+    from gamegen_x.world.facts import continued, stepped
 
     has_rules = "_target_" in cfg.game  # dynamics=learned brings no game
     if has_rules and list(cfg.game["keys"]["keys"]) != list(action_space.keys):
@@ -248,10 +256,17 @@ def true_facts(
         )
         return None
     past = {name: values[: cfg.num_context_frames] for name, values in session.state.items()}
-    num_past = len(past["visible"])
-    world = dynamics.follow(past, held[:num_past])
-    _, coming = stepped(world, held[num_past:], {max(0, frame - num_past): text for frame, text in said.items()})
-    return {name: np.concatenate([past[name], values]) for name, values in coming.items()}
+    if "screen_xy" in past:  # in pixels of the recording, which the weights may show smaller
+        past["screen_xy"] = from_halves(to_halves(past["screen_xy"], video_size(session.video_path(0))), size)
+    return continued(dynamics, past, held, said)
+
+
+def video_size(path: Path) -> tuple[int, int]:
+    """Height and width of a video."""
+    import cv2
+
+    video = cv2.VideoCapture(str(path))
+    return int(video.get(cv2.CAP_PROP_FRAME_HEIGHT)), int(video.get(cv2.CAP_PROP_FRAME_WIDTH))
 
 
 def read_frames(path: str, size: tuple[int, int], num_frames: int, num_players: int) -> Tensor:

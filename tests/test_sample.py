@@ -57,7 +57,7 @@ def test_the_truth_of_a_recorded_session_goes_on_where_its_frames_end(tmp_path, 
     keys = game.keys
     held = np.stack([keys.parse("w*12"), keys.parse("d*12")], axis=1)
     facts = stepped(RulesDynamics(game).fresh(3, "val"), held)[1]
-    assert true_facts(cfg, keys, held, None) is None
+    assert true_facts(cfg, keys, held, None, SIZE) is None
     assert "are not the 2 seats of one" in capsys.readouterr().out
     Trace(tmp_path, "snowglobe", 3, 24.0, keys, ("one", "two"), held, facts).save()
     for seat in range(2):
@@ -69,18 +69,21 @@ def test_the_truth_of_a_recorded_session_goes_on_where_its_frames_end(tmp_path, 
     np.testing.assert_array_equal(asked[:, 8:], [keys.parse("a*3")] * 2)
     alone = sample_config(f"continue_video={tmp_path}/seat-0.mp4", "num_players=1", "num_context_frames=8", "keys=a*3")
     np.testing.assert_array_equal(check_request(alone, keys), asked[:1])
-    assert true_facts(alone, keys, held[:, :1], None) is None  # of two players one does not make a world
-    told = true_facts(cfg, keys, held, None)
+    assert true_facts(alone, keys, held[:, :1], None, SIZE) is None  # of two players one does not make a world
+    told = true_facts(cfg, keys, held, None, SIZE)
     np.testing.assert_array_equal(told["pose"][:8], facts["pose"][:8])
     np.testing.assert_allclose(told["pose"][8:], facts["pose"][8:], atol=1e-5)
+    seen = facts["visible"][:8]  # in a video of half the size
+    assert seen.any()
+    np.testing.assert_allclose(told["screen_xy"][:8][seen], facts["screen_xy"][:8][seen] * 2 + 0.5, atol=1e-4)
 
 
 def test_a_new_world_begins_with_its_seed_and_another_games_keys_are_told_nothing(capsys):
     cfg = sample_config("num_players=3", "seed=7")
     keys = build(cfg.game).keys
-    told = true_facts(cfg, keys, np.zeros((4, 3, 7), np.uint8), None)
+    told = true_facts(cfg, keys, np.zeros((4, 3, 7), np.uint8), None, SIZE)
     assert told["pose"].shape == (4, 3, 3, 3)
-    assert true_facts(cfg, ActionSpace("other", ("x",)), np.zeros((4, 3, 1), np.uint8), None) is None
+    assert true_facts(cfg, ActionSpace("other", ("x",)), np.zeros((4, 3, 1), np.uint8), None, SIZE) is None
     assert "knows other keys" in capsys.readouterr().out
 
 

@@ -56,9 +56,9 @@ class SampleSettings:
     cache_video_prompts: bool
     action_space: ActionSpace
     seed: int
-    content: str = "frames"
-    state: StateSettings | None = None
-    play_along: PlaysAlong | None = None
+    content: str
+    state: StateSettings | None
+    play_along: PlaysAlong | None
 
 
 class DescribedVAE:

@@ -114,7 +114,10 @@ def load_live(cfg: DictConfig, networks: Networks, settings: SamplerSettings) ->
 
 def load_telling(cfg: DictConfig, weights: dict[str, Any], vae: VideoVAE) -> Telling | None:
     """How clips of recordings that go on under fresh keys are told of their world; None: the model is told nothing."""
+    is_learned = cfg.dynamics is not None and "_target_" not in (cfg.game or {})
     if cfg.suite.meetings is not None:  # those are worlds of their own
+        if is_learned:
+            raise ValueError(f"suite={cfg.suite.name} begins worlds by a game's rules; set dynamics=rules")
         return None
     from gamegen_x.data.state import drawing_of
     from gamegen_x.evaluation.generation import Telling
@@ -127,7 +130,10 @@ def load_telling(cfg: DictConfig, weights: dict[str, Any], vae: VideoVAE) -> Tel
             f"{cfg.checkpoint} may be told what is true of its world; with dynamics=null it is told nothing", flush=True
         )
         return None
-    return Telling(build(cfg.dynamics), drawing)
+    theirs = [str(key) for key in weights["action_space"]["keys"]]
+    if not is_learned and theirs != list(cfg.game["keys"]["keys"]):
+        raise ValueError(f"dynamics=rules step a game of other keys than {theirs}; set dynamics=learned or null")
+    return Telling(build(cfg.dynamics), drawing, vae.coding)
 
 
 def find_recordings(cfg: DictConfig) -> Path:

@@ -15,10 +15,11 @@ from torch import Tensor
 from gamegen_x.evaluation.commands import Commands
 from gamegen_x.evaluation.progress import Progress
 from gamegen_x.evaluation.recordings import Recording, as_bytes, as_pixels
+from gamegen_x.models.coding import Coding
 from gamegen_x.sampling.clip_sampler import SampleRequest
 from gamegen_x.sampling.truth import Draw, Told
 from gamegen_x.schema.caption import Instruction
-from gamegen_x.world.facts import Dynamics, stepped
+from gamegen_x.world.facts import Dynamics, continued
 
 
 @runtime_checkable
@@ -49,6 +50,7 @@ class Telling:
 
     dynamics: Dynamics
     draw: Draw
+    coding: Coding
 
     def __call__(self, beginning: Beginning, actions: Float[Tensor, "p t k"], context_frames: int) -> Told:
         """What is true of the beginning's own frames, and of those that follow under the keys. Raises ValueError where
@@ -60,10 +62,11 @@ class Telling:
                 "set dynamics=null, or reading.num_players to the players of the recordings"
             )
         held = rearrange(actions > 0.5, "p t k -> t p k").to(torch.uint8).numpy()
+        held = np.pad(held, ((0, -len(held) % self.coding.unit_frames), (0, 0), (0, 0)))  # the last unit is made whole
         past = {name: values[start : start + context_frames] for name, values in recording.state.items()}
-        world = self.dynamics.follow(past, held[:context_frames])
-        _, coming = stepped(world, held[context_frames:])
-        return Told(*self.draw({name: np.concatenate([past[name], values]) for name, values in coming.items()}))
+        rows = self.coding.rows(len(held))
+        facts = continued(self.dynamics, past, held)
+        return Told(*self.draw({name: values[rows] for name, values in facts.items()}))
 
 
 @dataclass(frozen=True)

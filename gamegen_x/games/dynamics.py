@@ -1,4 +1,4 @@
-"""Dynamics: the shared truth of a world, stepped from the players' keys; what a drawn state of coming frames is of."""
+"""RulesDynamics: the truth of a world stepped by the game's own rules; what a drawn state of coming frames is of."""
 
 from __future__ import annotations
 

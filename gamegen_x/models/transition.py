@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
 class Memory:
-    """What is remembered at a frame: the recurrent state, and the frame's own facts."""
+    """What is remembered at a frame: the recurrent state, the frame's own facts, and the places of the frame before."""
 
     hidden: Float[Tensor, "b d"]
     places: Float[Tensor, "b p q 2"]
     seen: Float[Tensor, "b p q"]  # 1 where somebody is seen
+    before: Float[Tensor, "b p q 2"]
 
 
 class Transition(nn.Module):
@@ -51,52 +53,56 @@ class Transition(nn.Module):
                 f"facts of {seen.shape[1]} views in which {seen.shape[2]} may be seen, but the transition network "
                 f"learned {self.num_views} and {self.num_seen}; set transition.num_views and transition.num_seen"
             )
-        return Memory(places.new_zeros(len(places), self.cell.hidden_size), places, seen)
+        return Memory(places.new_zeros(len(places), self.cell.hidden_size), places, seen, places)
 
-    def forward(
-        self, memory: Memory, before: Float[Tensor, "b p q 2"], held: Float[Tensor, "b p k"]
-    ) -> tuple[Memory, Float[Tensor, "b p q"]]:
+    def forward(self, memory: Memory, held: Float[Tensor, "b p k"]) -> tuple[Memory, Float[Tensor, "b p q"]]:
         """The next frame, in which the keys `held` act, and logits of who is seen in it.
 
-        `before` are the places a frame before the memory's: how everybody moved. The memory's own facts are what was
-        foreseen last; whoever knows better writes that into it. Gradients flow through the sum of all changes, not
-        through what is read of a place: fine waves of it would make them explode.
+        The memory's own facts are what was foreseen last; whoever knows better writes that into it. Gradients flow
+        through the sum of all changes, not through what is read of a place: fine waves of it would make them explode.
         """
-        places, before = memory.places.detach(), before.detach()
-        angles = places[..., None] * self.frequencies
+        places, before = memory.places.detach(), memory.before.detach()
+        angles = rearrange(places, "b p q xy -> b p q xy 1") * self.frequencies
         moved = (places - before).clamp(-self.fastest, self.fastest) / self.fastest
         features = [places, angles.sin(), angles.cos(), moved, memory.seen, held]
         read = self.into(torch.cat([feature.flatten(1) for feature in features], dim=1))
         hidden = self.cell(read, memory.hidden)
-        change, logits = (
-            self.out(torch.cat([hidden, read], dim=1)).unflatten(1, (*memory.seen.shape[1:], 3)).split([2, 1], dim=-1)
-        )
-        logits = logits.squeeze(-1)
-        return Memory(hidden, memory.places + change, (logits > 0).to(places.dtype)), logits
+        foreseen = self.out(torch.cat([hidden, read], dim=1))
+        foreseen = rearrange(foreseen, "b (p q three) -> b p q three", p=self.num_views, q=self.num_seen)
+        change, logits = foreseen[..., :2], foreseen[..., 2]
+        seen = (logits > 0).to(places.dtype)
+        return Memory(hidden, memory.places + change, seen, memory.places), logits
+
+    def follow(
+        self, places: Float[Tensor, "b t p q 2"], seen: Float[Tensor, "b t p q"], held: Float[Tensor, "b t p k"]
+    ) -> Memory:
+        """What is remembered at the end of frames that are all known."""
+        memory = self.begin(places[:, 0], seen[:, 0])
+        for frame in range(1, places.shape[1]):
+            memory, _ = self(memory, held[:, frame])
+            memory = replace(memory, places=places[:, frame], seen=seen[:, frame])
+        return memory
 
     def rollout(
         self,
         places: Float[Tensor, "b t p q 2"],
         seen: Float[Tensor, "b t p q"],
         held: Float[Tensor, "b t p k"],
-        is_given: Bool[Tensor, "steps b"],
+        is_given: Bool[Tensor, "t b"],
     ) -> tuple[Float[Tensor, "b steps p q 2"], Float[Tensor, "b steps p q"]]:
-        """Places and logits of frames 1 to t - 1. Frame i is foreseen from the true frame i - 1 in the clips in which
-        `is_given[i - 1]` is true, from the network's own one in the others. The first is given to all.
+        """Places and logits of frames 1 to t - 1. In the clips in which `is_given[i]` is true, frame i + 1 is foreseen
+        from the true frame i, in others from the network's own. The first frame is given to all.
         """
         memory = self.begin(places[:, 0], seen[:, 0])
-        before = memory.places
         foreseen, logits = [], []
         for frame in range(1, places.shape[1]):
-            now = memory.places
-            memory, logit = self(memory, before, held[:, frame])
+            memory, logit = self(memory, held[:, frame])
             foreseen.append(memory.places)
             logits.append(logit)
-            given = is_given[frame - 1][:, None, None]
-            before = now
-            memory = Memory(
-                memory.hidden,
-                torch.where(given[..., None], places[:, frame], memory.places),
-                torch.where(given, seen[:, frame], memory.seen),
+            given = rearrange(is_given[frame], "b -> b 1 1")
+            memory = replace(
+                memory,
+                places=torch.where(rearrange(given, "b p q -> b p q 1"), places[:, frame], memory.places),
+                seen=torch.where(given, seen[:, frame], memory.seen),
             )
         return torch.stack(foreseen, dim=1), torch.stack(logits, dim=1)

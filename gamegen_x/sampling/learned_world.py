@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
-from pathlib import Path
 from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
 
 from gamegen_x.models.transition import Memory, Transition
 from gamegen_x.models.weights import load_network
@@ -22,12 +18,11 @@ from gamegen_x.world.facts import Facts
 
 @dataclass(frozen=True)
 class LearnedWorld:
-    """Where everybody is seen, `screen_xy` in pixels and `visible`. A sentence changes nothing of it."""
+    """Where everybody is seen, `screen_xy` in pixels and `visible`. Places may lie outside the picture."""
 
     network: Transition
     picture: tuple[int, int]  # height and width
     memory: Memory
-    before: Float[Tensor, "1 p q 2"]  # places, a frame ago
 
     @property
     def num_players(self) -> int:
@@ -36,13 +31,12 @@ class LearnedWorld:
     @torch.no_grad()
     def after(self, held: npt.NDArray[np.uint8]) -> LearnedWorld:
         keys = torch.from_numpy(np.asarray(held, np.float32))[None]
-        return replace(self, memory=self.network(self.memory, self.before, keys)[0], before=self.memory.places)
+        return replace(self, memory=self.network(self.memory, keys)[0])
 
     def told(self, text: str) -> LearnedWorld:  # noqa: ARG002  (the game may know sentences, this network none)
         return self
 
     def facts(self) -> Facts:
-        """Somebody who left one side of a picture and came in again at the other is where it shows them."""
         return {
             "screen_xy": from_halves(self.memory.places[0].numpy(), self.picture),
             "visible": self.memory.seen[0].numpy() > 0,
@@ -50,34 +44,27 @@ class LearnedWorld:
 
 
 class LearnedDynamics:
-    """The transition network of a weights folder. Raises ValueError where it has none."""
+    """The transition network of a weights folder. Places are in pixels of pictures as the weights make."""
 
     def __init__(self, weights: str) -> None:
-        self.weights = Path(weights)
-
-    @cached_property
-    def network(self) -> Transition:
-        if "transition" not in read_config(self.weights)["networks"]:
+        described = read_config(weights)
+        if "transition" not in described["networks"]:
             raise ValueError(
-                f"dynamics=learned needs weights with a transition network, and {self.weights} has none; train one on "
-                f"the same recordings: python train.py task=dynamics weights={self.weights} data.dataset.folder=..."
+                f"dynamics=learned needs weights with a transition network, and {weights} has none; train one on the "
+                f"same recordings: python train.py task=dynamics weights={weights} data=multiplayer_traces "
+                "data.dataset.folder=... action_space=... transition.num_views=... transition.num_seen=..."
             )
-        return cast(Transition, load_network(self.weights, "transition"))
-
-    @cached_property
-    def picture(self) -> tuple[int, int]:
-        described = read_config(self.weights)
-        return int(described["height"]), int(described["width"])
+        self.network = cast(Transition, load_network(weights, "transition"))
+        self.picture = int(described["height"]), int(described["width"])
 
     @torch.no_grad()
     def follow(self, facts: Facts, held: npt.NDArray[np.uint8]) -> LearnedWorld:
-        """The world at the end of these frames `[t ...]`, one or more, of which the keys `[t p k]` are known."""
-        network = self.network
+        """The world at the end of these frames `[t ...]`, one or more, in which the keys `[t p k]` acted. Raises
+        ValueError where they do not say who is seen where."""
+        missing = sorted({"screen_xy", "visible"} - facts.keys())
+        if missing:
+            raise ValueError(f"dynamics=learned steps who is seen where, and the recording has no {missing}")
         places = torch.from_numpy(to_halves(facts["screen_xy"], self.picture))[None]
-        seen: Bool[Tensor, "1 t p q"] = torch.from_numpy(np.asarray(facts["visible"], bool))[None]
+        seen = torch.from_numpy(np.asarray(facts["visible"], np.float32))[None]
         keys = torch.from_numpy(np.asarray(held, np.float32))[None]
-        memory, before = network.begin(places[:, 0], seen[:, 0].float()), places[:, 0]
-        for frame in range(1, places.shape[1]):
-            memory, _ = network(memory, before, keys[:, frame])
-            memory, before = Memory(memory.hidden, places[:, frame], seen[:, frame].float()), places[:, frame - 1]
-        return LearnedWorld(network, self.picture, memory, before)
+        return LearnedWorld(self.network, self.picture, self.network.follow(places, seen, keys))

@@ -30,7 +30,7 @@ def read_config(folder: str | Path) -> dict[str, Any]:
             "`python -m gamegen_x.training.export checkpoint=<file> output=<folder>`"
         )
     if not folder.is_dir():
-        beside = [path.name for path in folder.parent.glob("*/")] if folder.parent.is_dir() else []
+        beside = [path.parent.name for path in folder.parent.glob(f"*/{CONFIG}")]
         near = get_close_matches(folder.name, beside, n=1)
         meant = f"; did you mean {folder.parent / near[0]}?" if near else ""
         raise FileNotFoundError(

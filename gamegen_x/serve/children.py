@@ -12,7 +12,7 @@ GRACE_S = 2.0
 
 
 def check_niceness(niceness: int) -> None:
-    """Raises ValueError."""
+    """Raises ValueError for one that `nice` does not have, or only for an administrator."""
     if not 0 <= niceness <= 19:
         raise ValueError(f"niceness is between 0 (like all others) and 19 (after all others), got {niceness}")
 

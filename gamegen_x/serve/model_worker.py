@@ -51,12 +51,12 @@ class WorkerSettings:
     weights: str
     device: str
     threads: int
+    niceness: int
     precision: str
     uses_small_decoder: bool
     pass_players: float
     num_steps: int | None  # null: what the weights were trained for
     fewer_steps: int  # when rooms cannot keep up
-    niceness: int = 0
     undo_ticks: int = 0
 
 

@@ -112,6 +112,13 @@ def check_weights(folder: Path, cfg: DictConfig) -> None:
     """The networks of a weights folder must be those that this run builds."""
     described = read_config(folder)
     networks = described["networks"]
+    if cfg.stage == "dynamics":
+        before, now = list(described["action_space"]["keys"]), list(cfg.action_space["keys"])
+        if before != now:
+            raise ValueError(
+                f"{folder} knows the keys {before}, this run {now}, and its network would stand beside the others; "
+                f"set action_space={described['action_space']['name']}, or give other weights"
+            )
     more = is_told_more(described.get("drawn_state"), to_dict(cfg.data).get("state"))
     missing = [name for name in NEEDED[cfg.stage] if name not in networks]
     if missing:

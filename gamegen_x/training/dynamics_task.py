@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -40,11 +41,13 @@ class DynamicsTask(Task):
         **shared: Any,
     ) -> None:
         super().__init__(**shared)
-        if warm_up_frames < 1 or not 0 <= given_share <= 1:
+        if min(warm_up_frames, soon_frames) < 1 or not 0 <= given_share <= 1:
             raise ValueError(
-                "task.warm_up_frames is at least 1 and task.given_share a share between 0 and 1, got "
-                f"{warm_up_frames} and {given_share}"
+                "task.warm_up_frames and soon_frames are at least 1 and task.given_share a share between 0 and 1, got "
+                f"{warm_up_frames}, {soon_frames} and {given_share}"
             )
+        if min(lost, place_noise, seen_weight) < 0:
+            raise ValueError("task.lost, place_noise and seen_weight are not below 0")
         self.transition = transition
         self.warm_up_frames = warm_up_frames
         self.soon_frames = soon_frames
@@ -64,33 +67,46 @@ class DynamicsTask(Task):
         if batch.places is None or batch.seen is None:
             raise ValueError("task=dynamics learns from data.content=facts, and this batch has none")
         true, seen = batch.places, batch.seen
+        if true.shape[1] < self.warm_up_frames + self.soon_frames:
+            raise ValueError(
+                f"windows have {true.shape[1]} frames, task.warm_up_frames and task.soon_frames need "
+                f"{self.warm_up_frames + self.soon_frames}; set data.num_frames"
+            )
         given = true + self.place_noise * moment.noise_like(true, _NOISE) if self.training else true
-        held = batch.actions.movedim(1, 2)
+        held = rearrange(batch.actions, "b p t k -> b t p k")
         is_given = self._is_given(seen, moment)
         foreseen, logits = self.transition.rollout(given, seen.float(), held, is_given)
         error = (foreseen - true[:, 1:]).abs().sum(-1)
-        weight = seen[:, 1:].float()
+        known = self._known(batch, seen[:, 1:])
+        weight = known * seen[:, 1:]
         if self.training:
-            weight = weight * ((error < self.lost) | is_given.T[:, :, None, None])
+            weight = weight * ((error < self.lost) | rearrange(is_given[:-1], "t b -> b t 1 1"))
         places = _mean(error, weight)
-        seeing = F.binary_cross_entropy_with_logits(logits.float(), seen[:, 1:].float())
+        seeing = _mean(F.binary_cross_entropy_with_logits(logits.float(), seen[:, 1:].float(), reduction="none"), known)
         losses = {"places_l1": places, "seen_bce": seeing, "loss": places + self.seen_weight * seeing}
         if not self.training:
-            first = self.warm_up_frames
-            soon = slice(first - 1, first - 1 + self.soon_frames)  # frame i + 1 is foreseen at i
-            standing = (true[:, first - 1 : first] - true[:, 1:][:, soon]).abs().sum(-1)
-            losses["soon_l1"] = _mean(error[:, soon], weight[:, soon])
-            losses["soon_l1_if_all_stood"] = _mean(standing, weight[:, soon])
+            first = self.warm_up_frames - 1  # the last frame that is given, and the place of the next in `error`
+            soon = slice(first, first + self.soon_frames)
+            weight = weight[:, soon] * seen[:, first : first + 1]
+            losses["soon_l1"] = _mean(error[:, soon], weight)
+            standing = (true[:, first : first + 1] - true[:, 1:][:, soon]).abs().sum(-1)
+            losses["soon_l1_if_all_stood"] = _mean(standing, weight)
         return losses
 
-    def _is_given(self, seen: Bool[Tensor, "b t p q"], moment: Moment) -> Bool[Tensor, "steps b"]:
-        """In which clips frame 1, 2, ... is given once it was foreseen."""
-        num_clips, num_frames = seen.shape[:2]
-        is_given = torch.zeros(num_frames - 1, num_clips, dtype=torch.bool, device=seen.device)
-        is_given[: self.warm_up_frames - 1] = True
+    def _is_given(self, seen: Bool[Tensor, "b t p q"], moment: Moment) -> Bool[Tensor, "t b"]:
+        """From which true frames the next one is foreseen, clip by clip."""
+        is_given = torch.zeros(seen.shape[1], len(seen), dtype=torch.bool, device=seen.device)
+        is_given[: self.warm_up_frames] = True
         if self.training:
-            is_given[:, : moment.part_of(num_clips, self.given_share, _GIVEN)] = True  # clips of a batch have no order
+            is_given[:, : moment.part_of(len(seen), self.given_share, _GIVEN)] = True  # clips have no order
         return is_given
+
+    def _known(self, batch: Batch, seen: Bool[Tensor, "b t p q"]) -> Float[Tensor, "b t p q"]:
+        """1 for the views of players who are there, in clips in which the keys of all of them are known."""
+        known = batch.is_player
+        if batch.has_actions is not None:
+            known = known & (batch.has_actions | ~batch.is_player).all(dim=1, keepdim=True)
+        return rearrange(known, "b p -> b 1 p 1").expand_as(seen).float()
 
 
 def _mean(values: Float[Tensor, "*shape"], weight: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:

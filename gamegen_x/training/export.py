@@ -44,6 +44,8 @@ def describe(cfg: DictConfig, task: Task, facts: Mapping[str, Any], made_by: Map
     has_msdit = "msdit" in cfg.task
     before = {} if cfg.weights is None else read_config(cfg.weights)
     kept = {name: before["networks"][name] for name in KEPT[cfg.stage] if before and name in before["networks"]}
+    if kept and list(before["action_space"]["keys"]) != list(space.keys):
+        kept.pop("transition", None)  # it reads keys by their place
     described = {
         "kind": "causal" if has_msdit and cfg.msdit.causal else "base",
         **{name: facts[name] for name in ("fps", "height", "width")},

@@ -51,9 +51,12 @@ def draw_places(
 
 
 def to_halves(pixels: npt.NDArray[Any], picture: tuple[int, int]) -> npt.NDArray[np.float32]:
-    """Places (x, y) in pixels as halves of a picture of this height and width, from its middle; float32."""
+    """Places (x, y) in pixels as halves of a picture of this height and width, from its middle; float32.
+
+    A place that nobody knows (NaN) is the middle.
+    """
     size = np.array([picture[1], picture[0]], np.float32)
-    return np.asarray((pixels + 0.5) / size * 2 - 1, np.float32)
+    return np.nan_to_num(np.asarray((pixels + 0.5) / size * 2 - 1, np.float32), nan=0.0)
 
 
 def from_halves(halves: npt.NDArray[Any], picture: tuple[int, int]) -> npt.NDArray[np.float32]:

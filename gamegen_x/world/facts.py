@@ -34,7 +34,10 @@ class Dynamics(Protocol):
     """Whoever takes a world on from what was true in it: a game's rules, or a network that learned them."""
 
     def follow(self, facts: Facts, held: npt.NDArray[np.uint8]) -> World:
-        """The world at the end of these frames `[t ...]`, one or more, in which the keys `[t p k]` acted."""
+        """The world at the end of these frames `[t ...]`, one or more, in which the keys `[t p k]` acted.
+
+        What was held in the first of them is of no account: it shows already.
+        """
         ...
 
 
@@ -50,6 +53,21 @@ def stepped(world: World, actions: npt.NDArray[np.uint8], said: Mapping[int, str
         world = world.after(held)
         frames.append(world.facts())
     return world, stacked(frames)
+
+
+def continued(
+    dynamics: Dynamics, past: Facts, held: npt.NDArray[np.uint8], said: Mapping[int, str] | None = None
+) -> dict[str, npt.NDArray[Any]]:
+    """Facts `[t ...]` of all frames of the keys `[t p k]`: the first ones as in the `past`, then as the dynamics say.
+
+    `said` are sentences by frame; those of the past show in the first frame after it. What only the past knows is
+    left out.
+    """
+    num_past = len(next(iter(past.values())))
+    world = dynamics.follow(past, held[:num_past])
+    later = {max(0, frame - num_past): text for frame, text in (said or {}).items()}
+    _, coming = stepped(world, held[num_past:], later)
+    return {name: np.concatenate([past[name], values]) for name, values in coming.items()}
 
 
 def stacked(frames: Sequence[Facts]) -> dict[str, npt.NDArray[Any]]:

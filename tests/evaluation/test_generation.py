@@ -8,6 +8,7 @@ from moving_picture import COMMANDS, KEYS
 from gamegen_x.evaluation.commands import Commands
 from gamegen_x.evaluation.generation import Generation, Telling
 from gamegen_x.evaluation.recordings import Recording
+from gamegen_x.models.coding import Coding
 from gamegen_x.sampling.clip_sampler import SampleRequest
 
 
@@ -82,7 +83,9 @@ def test_a_model_is_told_what_was_true_and_what_the_fresh_keys_make_of_it():
     beginnings = some.beginnings([replace(each, state=counted) for each in recordings(4)])
     drawn = commands.draw(7, 1, 3, seed=0)
     telling = Telling(
-        Counting(), lambda facts: (torch.from_numpy(facts["count"]).float()[None, :, None, None, None], None)
+        Counting(),
+        lambda facts: (torch.from_numpy(facts["count"]).float()[None, :, None, None, None], None),
+        Coding(temporal_factor=4, chunk_frames=None),
     )
     some.play("", sampler, beginnings, commands, drawn, [()] * 7, use_instructnet=True, telling=telling)
     request, start = sampler.requests[0], beginnings[0].start

@@ -42,8 +42,8 @@ def test_it_goes_on_as_the_network_does_by_itself(weights):
     assert isinstance(world, World)
     assert world.num_players == 2
     _, coming = stepped(world, held[4:])
-    is_given = torch.zeros(8, 1, dtype=torch.bool)
-    is_given[:3] = True
+    is_given = torch.zeros(9, 1, dtype=torch.bool)
+    is_given[:4] = True
     places, logits = dynamics.network.rollout(
         torch.from_numpy(to_halves(facts["screen_xy"], (48, 64)))[None],
         torch.from_numpy(facts["visible"])[None].float(),
@@ -62,7 +62,21 @@ def test_a_world_is_a_value_and_knows_no_sentences(weights):
     np.testing.assert_allclose(world.facts()["screen_xy"], facts["screen_xy"][-1], atol=1e-4)
 
 
+def test_who_is_nowhere_spoils_nothing(weights):
+    facts, held = session(5)
+    facts["screen_xy"][:, 0, 1] = np.nan
+    facts["visible"][:, 0, 1] = False
+    world = LearnedDynamics(str(weights)).follow(facts, held).after(held[0])
+    assert np.isfinite(world.facts()["screen_xy"]).all()
+
+
+def test_facts_that_do_not_say_who_is_where_are_refused(weights):
+    facts, held = session(5)
+    with pytest.raises(ValueError, match=r"the recording has no \['visible'\]"):
+        LearnedDynamics(str(weights)).follow({"screen_xy": facts["screen_xy"]}, held)
+
+
 def test_weights_without_the_network_say_how_to_train_one(tmp_path):
     save_networks(tmp_path, {}, {"kind": "base", "networks": {}}, torch.float32)
     with pytest.raises(ValueError, match=r"has none; train one .* python train.py task=dynamics weights="):
-        LearnedDynamics(str(tmp_path)).follow(*session(2))
+        LearnedDynamics(str(tmp_path))

@@ -17,6 +17,8 @@ def test_a_child_gives_way_to_its_parent():
     ours, theirs = multiprocessing.Pipe(duplex=False)
     child = multiprocessing.get_context("spawn").Process(target=tell_niceness, args=(theirs,))
     child.start()
+    theirs.close()
+    assert ours.poll(60)
     assert ours.recv() == min(19, os.nice(0) + 3)
     child.join()
 

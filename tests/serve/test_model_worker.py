@@ -64,7 +64,7 @@ def test_idle_threads_of_the_model_leave_the_cores_to_others_unless_somebody_cho
     monkeypatch.setattr(model_worker, "begin_child", lambda _niceness: None)
     monkeypatch.setitem(sys.modules, "torch", None)  # what holds when torch is imported: later is too late
     rules = WorkerSettings(
-        "", "cpu", 2, "fp32", uses_small_decoder=True, pass_players=4.0, num_steps=None, fewer_steps=1
+        "", "cpu", 2, 0, "fp32", uses_small_decoder=True, pass_players=4.0, num_steps=None, fewer_steps=1
     )
     with pytest.raises(ImportError, match="torch"):
         model_worker.run(Said(), "", Shape(4, 8, 8, (), 24.0, False), rules)

@@ -58,3 +58,14 @@ def test_it_adds_to_a_weights_folder_and_reads_what_all_players_do(tmp_path):
         check_run(dynamics(tmp_path))
     with pytest.raises(ValueError, match=r"needs what all players do: set data\.views=all"):
         check_run(dynamics(tmp_path, f"weights={SHIPPED}", "data.views=one"))
+
+
+def test_other_keys_than_those_of_the_weights_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"knows the keys \['w', .*, and its network would stand beside the others"):
+        check_run(dynamics(tmp_path, f"weights={SHIPPED}", "action_space=vizdoom_duel"))
+
+
+def test_windows_that_end_before_anything_was_foreseen_are_refused(trained, tmp_path):
+    cfg, _ = trained
+    with pytest.raises(ValueError, match=r"windows have 16 frames, .* need 24; set data\.num_frames"):
+        run(dynamics(tmp_path, f"weights={cfg.weights}", "steps=1", "task.warm_up_frames=16"), "test")
