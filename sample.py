@@ -19,7 +19,14 @@ from gamegen_x.config import entry_point
 from gamegen_x.schema.action_space import ActionSpace
 from gamegen_x.schema.caption import Instruction
 from gamegen_x.schema.trace import Trace
-from gamegen_x.schema.weights_folder import as_learned, check_files, read_config, warn_of_players, warn_of_sentence
+from gamegen_x.schema.weights_folder import (
+    as_learned,
+    check_files,
+    check_transition,
+    read_config,
+    warn_of_players,
+    warn_of_sentence,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,6 +55,8 @@ def main(cfg: DictConfig) -> None:
     started = time.perf_counter()
     described = read_config(cfg.weights)
     check_files(cfg.weights, described["networks"])
+    if cfg.dynamics is not None and "_target_" not in cfg.game:
+        check_transition(cfg.weights, described)
     actions = check_request(cfg, ActionSpace.from_dict(described["action_space"]))
     num_frames = cfg.num_frames or (DEFAULT_FRAMES if actions is None else actions.shape[1])
     num_given = cfg.num_context_frames if cfg.continue_video else 0

@@ -11,7 +11,7 @@ import torch
 
 from gamegen_x.models.transition import Memory, Transition
 from gamegen_x.models.weights import load_network
-from gamegen_x.schema.weights_folder import read_config
+from gamegen_x.schema.weights_folder import check_transition, read_config
 from gamegen_x.world.drawing import from_halves, to_halves
 from gamegen_x.world.facts import Facts
 
@@ -48,12 +48,7 @@ class LearnedDynamics:
 
     def __init__(self, weights: str) -> None:
         described = read_config(weights)
-        if "transition" not in described["networks"]:
-            raise ValueError(
-                f"dynamics=learned needs weights with a transition network, and {weights} has none; train one on the "
-                f"same recordings: python train.py task=dynamics weights={weights} data=multiplayer_traces "
-                "data.dataset.folder=... action_space=... transition.num_views=... transition.num_seen=..."
-            )
+        check_transition(weights, described)
         self.network = cast(Transition, load_network(weights, "transition"))
         self.picture = int(described["height"]), int(described["width"])
 

@@ -54,6 +54,16 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     return config
 
 
+def check_transition(folder: str | Path, config: Mapping[str, Any]) -> None:
+    """Raises ValueError where weights hold no network that steps the truth (`dynamics=learned`)."""
+    if "transition" not in config["networks"]:
+        raise ValueError(
+            f"dynamics=learned needs weights with a transition network, and {folder} has none. For Snowglobe leave "
+            "dynamics=rules, for its rules are at hand; for another game train one on the same recordings: python "
+            f"train.py task=dynamics weights={folder} (docs/training.md says what else it takes)"
+        )
+
+
 def warn_of_players(config: Mapping[str, Any], num_players: int) -> str | None:
     """A warning where more players are asked for than weights have ever seen together; None where all is well."""
     learned = config.get("num_players")

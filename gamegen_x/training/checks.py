@@ -40,6 +40,12 @@ def check_run(cfg: DictConfig) -> None:
         check_weights(Path(cfg.weights), cfg)
     elif cfg.stage in ADDED_BY or (NEEDED[cfg.stage] and cfg.task.get("latent_scale") is None):
         # stands on a trained vae: of latents alone numbers by hand will do, but some stages add to a folder
+        if cfg.stage == "dynamics":
+            raise ValueError(
+                "task=dynamics adds a network to a folder of weights, but weights is null; give those that you want to "
+                "play with, e.g. weights=outputs/<name>_instruct/weights, and the recordings that they learned from: "
+                "data=multiplayer_traces data.dataset.folder=<shards> action_space=<game>"
+            )
         needed = " and ".join(NEEDED[cfg.stage])
         raise ValueError(
             f"task={cfg.stage} stands on a trained {needed}, but weights is null; "

@@ -78,5 +78,7 @@ def test_facts_that_do_not_say_who_is_where_are_refused(weights):
 
 def test_weights_without_the_network_say_how_to_train_one(tmp_path):
     save_networks(tmp_path, {}, {"kind": "base", "networks": {}}, torch.float32)
-    with pytest.raises(ValueError, match=r"has none; train one .* python train.py task=dynamics weights="):
+    with pytest.raises(
+        ValueError, match=r"has none\. For Snowglobe leave dynamics=rules.* python train.py task=dynamics weights="
+    ):
         LearnedDynamics(str(tmp_path))

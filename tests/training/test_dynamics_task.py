@@ -54,7 +54,7 @@ def test_stages_after_it_keep_the_network(trained, tmp_path):
 
 
 def test_it_adds_to_a_weights_folder_and_reads_what_all_players_do(tmp_path):
-    with pytest.raises(ValueError, match="task=dynamics stands on a trained vae, but weights is null"):
+    with pytest.raises(ValueError, match="task=dynamics adds a network to a folder of weights, but weights is null"):
         check_run(dynamics(tmp_path))
     with pytest.raises(ValueError, match=r"needs what all players do: set data\.views=all"):
         check_run(dynamics(tmp_path, f"weights={SHIPPED}", "data.views=one"))
