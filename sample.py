@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from omegaconf import DictConfig
 
-from gamegen_x.config import entry_point
+from gamegen_x.config import entry_point, has_rules
 from gamegen_x.schema.action_space import ActionSpace
 from gamegen_x.schema.caption import Instruction
 from gamegen_x.schema.trace import Trace
@@ -55,7 +55,7 @@ def main(cfg: DictConfig) -> None:
     started = time.perf_counter()
     described = read_config(cfg.weights)
     check_files(cfg.weights, described["networks"])
-    if cfg.dynamics is not None and "_target_" not in cfg.game:
+    if cfg.dynamics is not None and not has_rules(cfg):
         check_transition(cfg.weights, described)
     actions = check_request(cfg, ActionSpace.from_dict(described["action_space"]))
     num_frames = cfg.num_frames or (DEFAULT_FRAMES if actions is None else actions.shape[1])
@@ -238,8 +238,7 @@ def true_facts(
     from gamegen_x.world.drawing import from_halves, to_halves
     from gamegen_x.world.facts import continued, stepped
 
-    has_rules = "_target_" in cfg.game  # dynamics=learned brings no game
-    if has_rules and list(cfg.game["keys"]["keys"]) != list(action_space.keys):
+    if has_rules(cfg) and list(cfg.game["keys"]["keys"]) != list(action_space.keys):
         print(
             f"these weights are told nothing: {cfg.game['_target_']} knows other keys than {list(action_space.keys)}; "
             "where they hold a transition network, dynamics=learned tells them what it foresees"
@@ -247,7 +246,7 @@ def true_facts(
         return None
     dynamics = build(cfg.dynamics)
     said = {spoken.frame: spoken.text} if spoken else {}
-    if not cfg.continue_video and not has_rules:
+    if not cfg.continue_video and not has_rules(cfg):
         print("these weights are told nothing: dynamics=learned goes on from a recorded session: continue_video=...")
         return None
     if not cfg.continue_video:

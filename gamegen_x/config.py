@@ -474,3 +474,8 @@ def _resumed(command: str) -> str:
     """The same command, with resume=true where the config has such a key."""
     has_resume = "resume" in (_known_at_the_top(None) or ())
     return f"{command} resume=true" if has_resume and "resume=" not in command else command
+
+
+def has_rules(cfg: DictConfig) -> bool:
+    """Whether the dynamics that were chosen bring a game with rules; `dynamics=learned` brings none."""
+    return "_target_" in (cfg.get("game") or {})

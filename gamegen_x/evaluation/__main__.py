@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from omegaconf import DictConfig
 
-from gamegen_x.config import build, check, entry_point, to_dict
+from gamegen_x.config import build, check, entry_point, has_rules, to_dict
 from gamegen_x.evaluation.checks import check_recordings, holds_recordings
 from gamegen_x.schema.weights_folder import check_files, read_config
 
@@ -114,7 +114,7 @@ def load_live(cfg: DictConfig, networks: Networks, settings: SamplerSettings) ->
 
 def load_telling(cfg: DictConfig, weights: dict[str, Any], vae: VideoVAE) -> Telling | None:
     """How clips of recordings that go on under fresh keys are told of their world; None: the model is told nothing."""
-    is_learned = cfg.dynamics is not None and "_target_" not in (cfg.game or {})
+    is_learned = cfg.dynamics is not None and not has_rules(cfg)
     if cfg.suite.meetings is not None:  # those are worlds of their own
         if is_learned:
             raise ValueError(f"suite={cfg.suite.name} begins worlds by a game's rules; set dynamics=rules")
