@@ -91,7 +91,7 @@ def shrunk(name):
         cfg.msdit.update(NARROW)
         cfg.instructnet.update(num_blocks=3, keys_dim=16)
     if cfg.stage == "dynamics":
-        cfg.transition.update(num_views=2, num_seen=2, hidden=16)  # the made-up records are of two players
+        cfg.transition.update(num_players=2, num_places=2, hidden=16)  # the made-up records are of two players
         cfg.task.update(warm_up_frames=NUM_FRAMES // 2, soon_frames=NUM_FRAMES // 2)
     if max(stage.channels for stage in cfg.vae.stages) > 256:
         cfg.vae.num_groups = 4

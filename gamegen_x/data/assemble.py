@@ -19,7 +19,7 @@ from gamegen_x.data.loader import Assembled
 from gamegen_x.data.order import Draws
 from gamegen_x.data.played import PlayedCache
 from gamegen_x.data.records import DamagedRecord, RecordSource
-from gamegen_x.data.state import DrawnState, SeenPlaces, StateReader
+from gamegen_x.data.state import DrawnState, KnownPlaces, PlaceReader, StateReader
 from gamegen_x.data.video_prompts import PromptStyle, draw_prompt
 from gamegen_x.data.windows import SpokenInstruction, WindowRules, instruction_in_force, place_window
 from gamegen_x.schema.action_space import ActionSpace
@@ -31,7 +31,7 @@ MAX_REPLACEMENTS = 100  # after so many unreadable records in a row something el
 class Shape:
     """One bucket's batches: where pixels and latents come from, and how windows are placed."""
 
-    reader: FrameReader | None  # None: only facts are read
+    reader: FrameReader | None  # None: only places are read
     latents: LatentCache | None
     prompt_latents: Mapping[str, LatentCache]
     num_latent_frames: int
@@ -39,6 +39,7 @@ class Shape:
     samples: Sequence[int]
     state: StateReader | None = None
     played: PlayedCache | None = None
+    places: PlaceReader | None = None  # then nothing else is read
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Row:
     prompt: UInt8[np.ndarray, "p t_video h_video w_video 3"] | None = None
     prompt_latents: Float[Tensor, "p t c h w"] | None = None
     drawn: DrawnState | None = None
-    seen: SeenPlaces | None = None
+    places: KnownPlaces | None = None
 
 
 class Assembler:
@@ -111,9 +112,9 @@ class Assembler:
         shown = rows[start : start + shape.rules.num_rows]
         first, stop = int(shown[0]), int(shown[-1]) + 1
         instruction = instruction_in_force(rows, start, header.instructions, shape.rules)
-        if shape.reader is None:
-            assert shape.state is not None
-            return Row(index, views, shown, instruction, seen=shape.state.places(index, shown))
+        if shape.places is not None:
+            return Row(index, views, shown, instruction, places=shape.places.window(index, shown))
+        assert shape.reader is not None
         video = latents = None
         if cache is None:
             video = np.stack([shape.reader.frames(index, v, first, stop) for v in views])
@@ -171,7 +172,7 @@ class Assembler:
             state=self._stack([row.drawn.state if row.drawn else None for row in rows]),
             others=self._stack([row.drawn.others if row.drawn else None for row in rows]),
             near=self._near([row.drawn.near if row.drawn else None for row in rows]),
-            **self._facts([row.seen for row in rows]),
+            **self._facts([row.places for row in rows]),
         )
 
     def _pixels(self, videos: Sequence[UInt8[np.ndarray, "_ t h w 3"] | None]) -> Float[Tensor, "b p t 3 h w"] | None:
@@ -206,18 +207,18 @@ class Assembler:
             stacked[number, :, : value.shape[1], : value.shape[2]] = value
         return stacked
 
-    def _facts(self, rows: Sequence[SeenPlaces | None]) -> dict[str, Tensor]:
-        """Who is seen where; nobody in the views of those who are not there."""
+    def _facts(self, rows: Sequence[KnownPlaces | None]) -> dict[str, Tensor]:
+        """The places of all players, none known of those who are not there."""
         known = [row for row in rows if row is not None]
         if not known:
             return {}
-        num_seen = max(row.seen.shape[2] for row in known)
-        places = torch.zeros(len(rows), len(known[0].seen), self.num_players, num_seen, 2)
+        num_places = max(row.known.shape[2] for row in known)
+        places = torch.zeros(len(rows), len(known[0].known), self.num_players, num_places, 2)
         seen = torch.zeros(places.shape[:-1], dtype=torch.bool)
         for number, row in enumerate(known):
-            _, views, others = row.seen.shape
-            places[number, :, :views, :others] = row.places
-            seen[number, :, :views, :others] = row.seen
+            _, players, of_each = row.known.shape
+            places[number, :, :players, :of_each] = row.places
+            seen[number, :, :players, :of_each] = row.known
         return {"places": places, "seen": seen}
 
     def _columns_of(self, action_space: ActionSpace) -> list[int]:

@@ -18,6 +18,7 @@ from gamegen_x.data.split import DescribedVAE, LatentSettings, SampleSettings, S
 from gamegen_x.data.state import StateSettings
 from gamegen_x.data.video_prompts import PromptStyle
 from gamegen_x.schema.action_space import ActionSpace
+from gamegen_x.world.places import Places
 
 
 class VideoDataModule(L.LightningDataModule):
@@ -49,6 +50,7 @@ class VideoDataModule(L.LightningDataModule):
         video_prompts: Mapping[str, float],
         video_prompt_style: PromptStyle | Mapping[str, Any],
         state: StateSettings | None,
+        places: Places | None,
         play_along: PlaysAlong | None,
         cache_frames: bool,
         cache_video_prompts: bool,
@@ -59,7 +61,7 @@ class VideoDataModule(L.LightningDataModule):
         pin_memory: bool,
     ) -> None:
         super().__init__()
-        check_choices(content, views, video_prompts, weights)
+        check_choices(content, views, video_prompts, weights, places is not None)
         self.dataset = dataset
         self.sources = dataset.splits()
         self.buckets = choose_buckets(buckets, num_frames, batch_size, height, width)
@@ -80,6 +82,7 @@ class VideoDataModule(L.LightningDataModule):
             seed=seed,
             content=content,
             state=state,
+            places=places,
             play_along=play_along,
         )
         self.num_workers = num_workers

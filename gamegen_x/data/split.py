@@ -19,13 +19,14 @@ from gamegen_x.data.latent_cache import Encoder, LatentCache, LatentKind, choose
 from gamegen_x.data.played import PlayedCache, PlaysAlong
 from gamegen_x.data.records import DamagedRecord, RecordSource
 from gamegen_x.data.shards import check_damage
-from gamegen_x.data.state import StateReader, StateSettings
+from gamegen_x.data.state import PlaceReader, StateReader, StateSettings
 from gamegen_x.data.video_prompts import PromptStyle, draw_prompt
 from gamegen_x.data.windows import WindowRules
 from gamegen_x.models.vae import VideoVAE
 from gamegen_x.models.weights import build_network, load_network
 from gamegen_x.schema.action_space import ActionSpace
 from gamegen_x.schema.weights_folder import read_config
+from gamegen_x.world.places import Places
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class SampleSettings:
     seed: int
     content: str
     state: StateSettings | None
+    places: Places | None
     play_along: PlaysAlong | None
 
 
@@ -125,7 +127,7 @@ class Split:
     @property
     def needs_frames(self) -> bool:
         """Whether training itself reads pixels; encoding latents once does not call for a cache of frames."""
-        if self.settings.content == "facts":
+        if self.settings.places is not None:
             return False
         has_prompts = any(self.settings.video_prompts.values())
         return self.vae is None or (has_prompts and not self.settings.cache_video_prompts)
@@ -257,8 +259,11 @@ class Split:
             instruction_share=self.settings.instruction_share,
             max_instruction_age=self.settings.max_instruction_age,
         )
+        if self.settings.places is not None:
+            places = PlaceReader(self.source, self.settings.places)
+            return Shape(None, None, {}, num_latent_frames, rules, plan.samples, places=places)
         return Shape(
-            None if self.settings.content == "facts" else self._readers[plan.name],
+            self._readers[plan.name],
             self._latents.get(plan.name),
             self._prompts.get(plan.name, {}),
             num_latent_frames,
@@ -269,7 +274,7 @@ class Split:
         )
 
     def _state_reader(self, bucket: Bucket) -> StateReader | None:
-        if self.settings.state is None and self.settings.content != "facts":
+        if self.settings.state is None:
             return None
         assert bucket.height is not None
         assert bucket.width is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -14,11 +14,16 @@ from torch import Tensor
 
 from gamegen_x.config import build
 from gamegen_x.data.records import DamagedRecord, RecordSource
-from gamegen_x.world.drawing import draw_places, to_halves
+from gamegen_x.world.drawing import draw_places
 from gamegen_x.world.facts import Facts
+from gamegen_x.world.places import Places
 from gamegen_x.world.proximity import near_in_blocks
 
-DRAWERS = ("gamegen_x.data.state.", "gamegen_x.games.snowglobe_map.")  # that a config of foreign weights may name
+DRAWERS = (
+    "gamegen_x.data.state.",
+    "gamegen_x.data.first_person.",
+    "gamegen_x.games.snowglobe_map.",
+)  # that a config of foreign weights may name
 SEEN = ("screen_xy", "visible")  # the facts that every game with several players records
 
 
@@ -125,11 +130,11 @@ def drawing_of(described: Mapping[str, Any], spatial_factor: int) -> Drawing | N
 
 
 @dataclass(frozen=True)
-class SeenPlaces:
-    """Who is seen where in a window's views, frame by frame."""
+class KnownPlaces:
+    """The places of a window's players, frame by frame, as a transition network steps them."""
 
-    places: Float[Tensor, "t_video p q 2"]  # in halves of a picture from its middle
-    seen: Bool[Tensor, "t_video p q"]
+    places: Float[Tensor, "t_video p q 2"]
+    known: Bool[Tensor, "t_video p q"]
 
 
 @dataclass(frozen=True)
@@ -141,8 +146,33 @@ class DrawnState:
     near: Bool[Tensor, "t p p"] | None
 
 
+class FactReader:
+    """The facts that are needed of records; they are few, and stay in memory once they were read."""
+
+    def __init__(self, source: RecordSource, needed: Collection[str]) -> None:
+        self.source = source
+        self.needed = set(needed)
+        self._facts: dict[int, Facts] = {}
+
+    def window(self, index: int, rows: Int[np.ndarray, " row"]) -> Facts:
+        """Raises DamagedRecord where the record has not all of them."""
+        found = self._facts.get(index)
+        if found is None:
+            state = self.source.state(index)
+            missing = sorted(self.needed - state.keys())
+            if missing:
+                raise DamagedRecord(self.source.headers[index].key, f"no {' and '.join(missing)} in its state")
+            found = self._facts[index] = {name: state[name] for name in self.needed}
+        return {name: values[rows] for name, values in found.items()}
+
+    def picture(self, index: int) -> tuple[int, int]:
+        """Height and width of the pictures that places are told in."""
+        header = self.source.headers[index]
+        return header.height, header.width
+
+
 class StateReader:
-    """Draws windows of records. The few facts that are needed stay in memory once they were read.
+    """Draws windows of records.
 
     Beside pixels (`settings` None, one frame a latent) it only says where others are seen.
     """
@@ -155,40 +185,33 @@ class StateReader:
                 f"the state is drawn for {settings.drawer.frames_per_latent} frames a latent, but the vae has "
                 f"{frames_per_latent}; leave data.state.drawer.frames_per_latent to the vae that is chosen (vae=...)"
             )
-        self.source = source
+        self.facts = FactReader(source, SEEN if settings is None else settings.facts)
         self.settings = settings
-        self.needed = set(SEEN) if settings is None else settings.facts
         self.frames_per_latent = frames_per_latent
         self.size = size
-        self._facts: dict[int, Facts] = {}
 
     def window(self, index: int, views: Sequence[int], rows: Int[np.ndarray, " row"]) -> DrawnState:
         """Raises DamagedRecord where the record does not say what is to be drawn."""
-        header, per_latent = self.source.headers[index], self.frames_per_latent
-        facts = {name: values[rows] for name, values in self._of(index).items()}
-        picture = (header.height, header.width)
+        facts, picture = self.facts.window(index, rows), self.facts.picture(index)
         chosen = list(views)
-        others = torch.from_numpy(draw_others(facts, per_latent, self.size, picture)[chosen])
+        others = torch.from_numpy(draw_others(facts, self.frames_per_latent, self.size, picture)[chosen])
         if self.settings is None:
             return DrawnState(None, others, None)
         state, near = Drawing(self.settings, self.size, picture)(facts)
         return DrawnState(state[chosen], others, None if near is None else near[:, chosen][:, :, chosen])
 
-    def places(self, index: int, rows: Int[np.ndarray, " row"]) -> SeenPlaces:
-        """All views of a window, undrawn. Raises DamagedRecord where the record does not say."""
-        header, facts = self.source.headers[index], self._of(index)
-        halves = to_halves(facts["screen_xy"][rows], (header.height, header.width))
-        return SeenPlaces(torch.from_numpy(halves), torch.from_numpy(facts["visible"][rows].astype(bool)))
 
-    def _of(self, index: int) -> Facts:
-        found = self._facts.get(index)
-        if found is None:
-            state = self.source.state(index)
-            missing = sorted(self.needed - state.keys())
-            if missing:
-                raise DamagedRecord(self.source.headers[index].key, f"no {' and '.join(missing)} in its state")
-            found = self._facts[index] = {name: state[name] for name in self.needed}
-        return found
+class PlaceReader:
+    """The places of all players in windows of records, undrawn: what a transition network learns from."""
+
+    def __init__(self, source: RecordSource, places: Places) -> None:
+        self.facts = FactReader(source, places.facts)
+        self.places = places
+
+    def window(self, index: int, rows: Int[np.ndarray, " row"]) -> KnownPlaces:
+        """Raises DamagedRecord where the record does not say."""
+        places, known = self.places.read(self.facts.window(index, rows), self.facts.picture(index))
+        return KnownPlaces(torch.from_numpy(places), torch.from_numpy(known))
 
 
 def draw_others(

@@ -16,29 +16,29 @@ class Memory:
 
     hidden: Float[Tensor, "b d"]
     places: Float[Tensor, "b p q 2"]
-    seen: Float[Tensor, "b p q"]  # 1 where somebody is seen
+    seen: Float[Tensor, "b p q"]  # 1 where somebody is seen, or a place is known
     before: Float[Tensor, "b p q 2"]
 
 
 class Transition(nn.Module):
-    """A recurrent network (GRU) that steps the places in all players' views by a video frame.
+    """A recurrent network (GRU) that steps the places of all players (see `gamegen_x.world.places`) by a video frame.
 
     It stands where a game has no rules at hand (a recurrent world model of facts, not of pixels: Ha & Schmidhuber 2018,
-    section 2.3, without the mixture). Places are in halves of a picture from its middle, so in [-1, 1] where they are
-    inside. `num_views` players look, `num_seen` may be seen in each view.
+    section 2.3, without the mixture). Places are in [-1, 1] where they are inside, `num_places` of each of
+    `num_players`: whom a player sees where in the own view, or where on a map the player stands and looks.
     """
 
     frequencies: Tensor
 
     def __init__(
-        self, num_views: int, num_seen: int, num_keys: int, hidden: int, num_frequencies: int, fastest: float
+        self, num_players: int, num_places: int, num_keys: int, hidden: int, num_frequencies: int, fastest: float
     ) -> None:
         super().__init__()
-        self.num_views, self.num_seen, self.num_keys = num_views, num_seen, num_keys
-        self.fastest = fastest  # halves of a picture a frame; what moves farther jumps, and has no speed
+        self.num_players, self.num_places, self.num_keys = num_players, num_places, num_keys
+        self.fastest = fastest  # a frame; what moves farther jumps, and has no speed
         self.register_buffer("frequencies", torch.pi * 2.0 ** torch.arange(num_frequencies), persistent=False)
-        pairs = num_views * num_seen
-        num_features = pairs * (2 * (1 + 2 * num_frequencies) + 2 + 1) + num_views * num_keys
+        pairs = num_players * num_places
+        num_features = pairs * (2 * (1 + 2 * num_frequencies) + 2 + 1) + num_players * num_keys
         self.into = nn.Sequential(nn.Linear(num_features, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU())
         self.cell = nn.GRUCell(hidden, hidden)
         last = nn.Linear(hidden, pairs * 3)
@@ -47,11 +47,11 @@ class Transition(nn.Module):
         self.out = nn.Sequential(nn.Linear(2 * hidden, hidden), nn.SiLU(), last)
 
     def begin(self, places: Float[Tensor, "b p q 2"], seen: Float[Tensor, "b p q"]) -> Memory:
-        """Nothing is known but one frame. Raises ValueError where it is of other views than the network's."""
-        if tuple(seen.shape[1:]) != (self.num_views, self.num_seen):
+        """Nothing is known but one frame. Raises ValueError where it is of other players or places."""
+        if tuple(seen.shape[1:]) != (self.num_players, self.num_places):
             raise ValueError(
-                f"facts of {seen.shape[1]} views in which {seen.shape[2]} may be seen, but the transition network "
-                f"learned {self.num_views} and {self.num_seen}; set transition.num_views and transition.num_seen"
+                f"{seen.shape[1]} players of {seen.shape[2]} places each, but the transition network learned "
+                f"{self.num_players} and {self.num_places}; set transition.num_players and transition.num_places"
             )
         return Memory(places.new_zeros(len(places), self.cell.hidden_size), places, seen, places)
 
@@ -68,7 +68,7 @@ class Transition(nn.Module):
         read = self.into(torch.cat([feature.flatten(1) for feature in features], dim=1))
         hidden = self.cell(read, memory.hidden)
         foreseen = self.out(torch.cat([hidden, read], dim=1))
-        foreseen = rearrange(foreseen, "b (p q three) -> b p q three", p=self.num_views, q=self.num_seen)
+        foreseen = rearrange(foreseen, "b (p q three) -> b p q three", p=self.num_players, q=self.num_places)
         change, logits = foreseen[..., :2], foreseen[..., 2]
         seen = (logits > 0).to(places.dtype)
         return Memory(hidden, memory.places + change, seen, memory.places), logits

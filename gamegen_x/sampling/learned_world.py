@@ -12,21 +12,22 @@ import torch
 from gamegen_x.models.transition import Memory, Transition
 from gamegen_x.models.weights import load_network
 from gamegen_x.schema.weights_folder import check_transition, read_config
-from gamegen_x.world.drawing import from_halves, to_halves
 from gamegen_x.world.facts import Facts
+from gamegen_x.world.places import Places, described_places
 
 
 @dataclass(frozen=True)
 class LearnedWorld:
-    """Where everybody is seen, `screen_xy` in pixels and `visible`. Places may lie outside the picture."""
+    """Where everybody is, in the facts that the network's places are read from; they may lie outside the picture."""
 
     network: Transition
+    places: Places
     picture: tuple[int, int]  # height and width
     memory: Memory
 
     @property
     def num_players(self) -> int:
-        return self.network.num_views
+        return self.network.num_players
 
     @torch.no_grad()
     def after(self, held: npt.NDArray[np.uint8]) -> LearnedWorld:
@@ -37,10 +38,7 @@ class LearnedWorld:
         return self
 
     def facts(self) -> Facts:
-        return {
-            "screen_xy": from_halves(self.memory.places[0].numpy(), self.picture),
-            "visible": self.memory.seen[0].numpy() > 0,
-        }
+        return self.places.write(self.memory.places[0].numpy(), self.memory.seen[0].numpy() > 0, self.picture)
 
 
 class LearnedDynamics:
@@ -50,16 +48,21 @@ class LearnedDynamics:
         described = read_config(weights)
         check_transition(weights, described)
         self.network = cast(Transition, load_network(weights, "transition"))
+        self.places = described_places(described["places"])
         self.picture = int(described["height"]), int(described["width"])
 
     @torch.no_grad()
     def follow(self, facts: Facts, held: npt.NDArray[np.uint8]) -> LearnedWorld:
         """The world at the end of these frames `[t ...]`, one or more, in which the keys `[t p k]` acted. Raises
-        ValueError where they do not say who is seen where."""
-        missing = sorted({"screen_xy", "visible"} - facts.keys())
+        ValueError where they do not say what the network steps."""
+        missing = sorted(set(self.places.facts) - facts.keys())
         if missing:
-            raise ValueError(f"dynamics=learned steps who is seen where, and the recording has no {missing}")
-        places = torch.from_numpy(to_halves(facts["screen_xy"], self.picture))[None]
-        seen = torch.from_numpy(np.asarray(facts["visible"], np.float32))[None]
+            raise ValueError(
+                f"dynamics=learned steps {' and '.join(self.places.facts)}, and the recording has no "
+                f"{' and '.join(missing)}"
+            )
+        points, known = self.places.read(facts, self.picture)
+        places = torch.from_numpy(points)[None]
+        seen = torch.from_numpy(known.astype(np.float32))[None]
         keys = torch.from_numpy(np.asarray(held, np.float32))[None]
-        return LearnedWorld(self.network, self.picture, self.network.follow(places, seen, keys))
+        return LearnedWorld(self.network, self.places, self.picture, self.network.follow(places, seen, keys))

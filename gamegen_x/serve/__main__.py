@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 
 from gamegen_x.config import entry_point
-from gamegen_x.schema.weights_folder import SHIPPED
+from gamegen_x.schema.weights_folder import SHIPPED, read_config
 
 if TYPE_CHECKING:
     from gamegen_x.serve.host import Host
@@ -34,6 +34,7 @@ def main(cfg: DictConfig) -> None:
     check_packages()
     if cfg.world == "model":
         check_weights(cfg.weights)
+        check_game(cfg)
     listener = listen(cfg.host, cfg.port)
 
     import uvicorn
@@ -101,6 +102,23 @@ def check_weights(folder: str) -> None:
             f"there are no weights in {folder}; train some with `make demo`, name others with weights=... "
             f"({SHIPPED}), or play without a model: python -m gamegen_x.serve world=truth"
         )
+
+
+def check_game(cfg: DictConfig) -> None:
+    """Raises ValueError where weights draw another game than the one whose rules say what is true here."""
+    weights = read_config(cfg.weights)
+    theirs = list(weights["action_space"]["keys"]), weights["height"], weights["width"], float(weights["fps"])
+    ours = list(cfg.game["keys"]["keys"]), cfg.game.height, cfg.game.width, float(cfg.game.fps)
+    if theirs != ours:
+        raise ValueError(
+            f"{cfg.weights} draws another game than the rooms', by {_game_of(*theirs)}; the rooms', "
+            f"{cfg.game['_target_'].rpartition('.')[2]}, has {_game_of(*ours)}. Watch that game with: python sample.py "
+            f"weights={cfg.weights}"
+        )
+
+
+def _game_of(keys: list[str], height: int, width: int, fps: float) -> str:
+    return f"the keys {' '.join(keys)}, {height}x{width} pixels and {fps:g} frames a second"
 
 
 def listen(host: str, port: int) -> socket.socket:

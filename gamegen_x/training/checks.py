@@ -20,7 +20,7 @@ NEEDED: Mapping[str, Sequence[str]] = {  # from the stages before
     "decoder": ("vae",),
     "pretrain": ("vae",),
     "instruct": ("vae", "text_encoder", "msdit"),
-    "dynamics": ("vae",),
+    "dynamics": (),
 }
 ADDED_BY = {"decoder": "small_decoder", "dynamics": "transition"}  # stages that leave all other networks as they are
 # What a network may have that its weights lack: each starts so that it changes nothing. By argument, and by module.

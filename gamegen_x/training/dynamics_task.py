@@ -19,10 +19,10 @@ _GIVEN, _NOISE = range(2)
 
 
 class DynamicsTask(Task):
-    """L1 of the places of those who are seen, and cross-entropy of who is.
+    """L1 of the places that are known, and cross-entropy of which are.
 
     The first `warm_up_frames` of a window are given. After them a clip goes on from what the network itself foresaw,
-    as it will be used, and teaches where it is not `lost`: farther astray, in halves of a picture. The share
+    as it will be used, and teaches where it is not `lost`: farther astray. The share
     `given_share` of the clips is given every frame. `place_noise` is the deviation of Gaussian noise on what is given.
     Validation says beside the error in places over the `soon_frames` after the warm-up what it would be if everybody
     stood still.

@@ -45,7 +45,7 @@ def describe(cfg: DictConfig, task: Task, facts: Mapping[str, Any], made_by: Map
     before = {} if cfg.weights is None else read_config(cfg.weights)
     kept = {name: before["networks"][name] for name in KEPT[cfg.stage] if before and name in before["networks"]}
     if kept and list(before["action_space"]["keys"]) != list(space.keys):
-        kept.pop("transition", None)  # it reads keys by their place
+        kept.pop("transition", None)  # it reads keys by their place in the vector
     described = {
         "kind": "causal" if has_msdit and cfg.msdit.causal else "base",
         **{name: facts[name] for name in ("fps", "height", "width")},
@@ -58,12 +58,14 @@ def describe(cfg: DictConfig, task: Task, facts: Mapping[str, Any], made_by: Map
         "sampler": to_dict(cfg.sampler),
         # How the state that the networks are told is drawn.
         "drawn_state": drawn_state(cfg) if has_msdit else None,
+        "places": before["places"] if "transition" in kept else None,  # that the transition network steps
         "networks": kept | {name: to_dict(cfg[name]) for name in NETWORKS if name in cfg.task},
         "made_by": {**made_by, "commit": _commit()},
     }
     if cfg.stage in ADDED_BY:
         made = {**before["made_by"], ADDED_BY[cfg.stage]: described["made_by"]}
-        return {**before, "networks": described["networks"], "made_by": made}
+        stepped = {"places": to_dict(cfg.data.places)} if cfg.stage == "dynamics" else {}
+        return {**before, **stepped, "networks": described["networks"], "made_by": made}
     return described
 
 

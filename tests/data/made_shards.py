@@ -73,6 +73,8 @@ def make_record(
         state = {
             "screen_xy": places.astype(np.float32),
             "visible": np.ones((num_frames, num_players, num_players), bool),
+            "position": rng.uniform(0, 1024, (num_frames, num_players, 3)).astype(np.float32),
+            "angle": rng.uniform(0, 360, (num_frames, num_players)).astype(np.float32),
         }
     return ShardRecord(
         key=f"clip-{clip:04d}",

@@ -9,7 +9,7 @@ from gamegen_x.models.transition import Transition
 @pytest.fixture
 def network():
     torch.manual_seed(0)
-    network = Transition(num_views=2, num_seen=3, num_keys=4, hidden=16, num_frequencies=3, fastest=0.1)
+    network = Transition(num_players=2, num_places=3, num_keys=4, hidden=16, num_frequencies=3, fastest=0.1)
     torch.nn.init.normal_(network.out[-1].weight, std=0.1)
     return network
 
@@ -26,7 +26,7 @@ def given(*of_clips, num_frames=6):
 
 
 def test_at_first_everybody_stands():
-    network = Transition(num_views=2, num_seen=3, num_keys=4, hidden=16, num_frequencies=3, fastest=0.1)
+    network = Transition(num_players=2, num_places=3, num_keys=4, hidden=16, num_frequencies=3, fastest=0.1)
     places, seen, held = clips()
     memory, _ = network(network.begin(places[:, 0], seen[:, 0]), held[:, 1])
     assert torch.equal(memory.places, places[:, 0])

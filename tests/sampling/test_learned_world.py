@@ -1,5 +1,7 @@
 """dynamics=learned: a world that a network steps, from facts of recorded frames."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from gamegen_x.sampling.learned_world import LearnedDynamics
 from gamegen_x.world.drawing import from_halves, to_halves
 from gamegen_x.world.facts import Dynamics, World, stepped
 
-DESCRIPTION = {"num_views": 2, "num_seen": 2, "num_keys": 3, "hidden": 8, "num_frequencies": 2, "fastest": 0.1}
+DESCRIPTION = {"num_players": 2, "num_places": 2, "num_keys": 3, "hidden": 8, "num_frequencies": 2, "fastest": 0.1}
 
 
 @pytest.fixture
@@ -19,7 +21,8 @@ def weights(tmp_path):
     network = Transition(**DESCRIPTION)
     torch.nn.init.normal_(network.out[-1].weight, std=0.2)
     described = {"transition": {"_target_": "gamegen_x.models.transition.Transition", **DESCRIPTION}}
-    config = {"kind": "base", "height": 48, "width": 64, "networks": described}
+    places = {"_target_": "gamegen_x.world.places.InViews"}
+    config = {"kind": "base", "height": 48, "width": 64, "networks": described, "places": places}
     save_networks(tmp_path, {"transition": network}, config, torch.float32)
     return tmp_path
 
@@ -72,8 +75,27 @@ def test_who_is_nowhere_spoils_nothing(weights):
 
 def test_facts_that_do_not_say_who_is_where_are_refused(weights):
     facts, held = session(5)
-    with pytest.raises(ValueError, match=r"the recording has no \['visible'\]"):
+    with pytest.raises(ValueError, match="steps screen_xy and visible, and the recording has no visible"):
         LearnedDynamics(str(weights)).follow({"screen_xy": facts["screen_xy"]}, held)
+
+
+def test_places_on_a_map_are_stepped_as_positions_and_angles(weights):
+    config = json.loads((weights / "config.json").read_text())
+    config["places"] = {"_target_": "gamegen_x.world.places.OnMap", "middle": [0.0, 0.0], "half": 100.0}
+    (weights / "config.json").write_text(json.dumps(config))
+    facts = {"position": np.array([[[10.0, 20, 0], [30, 40, 0]]] * 2), "angle": np.array([[350.0, 10]] * 2)}
+    world = LearnedDynamics(str(weights)).follow(facts, np.zeros((2, 2, 3), np.uint8))
+    np.testing.assert_allclose(world.facts()["position"], facts["position"][0, :, :2], atol=1e-4)
+    np.testing.assert_allclose(world.facts()["angle"], facts["angle"][0], atol=1e-3)
+    assert not np.allclose(world.after(np.ones((2, 3), np.uint8)).facts()["position"], world.facts()["position"])
+
+
+def test_weights_may_step_only_what_is_ours(weights):
+    config = json.loads((weights / "config.json").read_text())
+    config["places"] = {"_target_": "gamegen_x.games.dynamics.RulesDynamics"}
+    (weights / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"may step one of .*InViews.*, their config names .*RulesDynamics"):
+        LearnedDynamics(str(weights))
 
 
 def test_weights_without_the_network_say_how_to_train_one(tmp_path):

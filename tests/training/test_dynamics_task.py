@@ -16,7 +16,7 @@ SHIPPED = Path(__file__).parents[2] / "weights" / "snowglobe-tiny"
 def dynamics(tmp_path: Path, *overrides: str):
     """A run on the discs of data=synthetic, which obey their keys."""
     task = ["task=dynamics", "optimizer=adamw", "data=synthetic", "data.dataset.num_players=2"]
-    network = ["transition.num_views=2", "transition.hidden=64", "transition.num_frequencies=1", "optimizer.lr=1e-2"]
+    network = ["transition.num_players=2", "transition.hidden=64", "transition.num_frequencies=1", "optimizer.lr=1e-2"]
     wide = ["data.dataset.height=64", "data.dataset.width=64", "data.dataset.num_clips={train: 32, val: 8}"]
     windows = ["data.num_frames=16", "task.warm_up_frames=4", "task.soon_frames=8", "data.batch_size=8"]
     return configure(tmp_path, *task, *network, *wide, *windows, "callbacks.ema=null", *overrides)
@@ -40,7 +40,8 @@ def test_its_weights_folder_is_that_which_it_was_given_and_one_network_more(trai
     cfg, weights = trained
     before, after = read_config(cfg.weights), read_config(weights)
     assert after["networks"].keys() == {"vae", "transition"}
-    assert {**after, "networks": before["networks"], "made_by": before["made_by"]} == before
+    assert after["places"] == {"_target_": "gamegen_x.world.places.InViews"}
+    assert {**after, **{name: before[name] for name in ("networks", "made_by", "places")}} == before
     assert after["made_by"]["transition"]["step"] == 100
     assert (weights / "vae.safetensors").read_bytes() == (Path(cfg.weights) / "vae.safetensors").read_bytes()
 
@@ -49,6 +50,7 @@ def test_stages_after_it_keep_the_network(trained, tmp_path):
     _, weights = trained
     pretrained = run(configure(tmp_path, "task=pretrain", f"weights={weights}", "steps=1"), "test")
     assert read_config(pretrained)["networks"].keys() == {"vae", "text_encoder", "msdit", "transition"}
+    assert read_config(pretrained)["places"] == read_config(weights)["places"]
     kept, made = (folder / "transition.safetensors" for folder in (pretrained, weights))
     assert kept.read_bytes() == made.read_bytes()
 

@@ -1,0 +1,106 @@
+"""FirstPersonDrawer: whither each cell of a player's view looks, from where, and who stands in front of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Float
+
+from gamegen_x.world.drawing import draw_places
+from gamegen_x.world.facts import Facts
+
+_RAY, _OF_OTHERS = 4, 4  # numbers of a ray beside the waves of its place; layers of another player
+
+
+@dataclass(frozen=True)
+class FirstPersonDrawer:
+    """A state drawer for games seen through the players' own eyes on a square map: from `position` and `angle`.
+
+    Channels, for each video frame inside the latent frame: of every cell the direction on the map in which its column
+    looks (cosine, sine; a ray is what a picture depends on: Plücker rays of camera-conditioned models, here in a
+    plane), the place it looks from (x and y, and `num_frequencies` waves of each, the finest `half / 2^(n - 2)` long);
+    then for every slot, where that player would be seen if no wall were between: presence, nearness, and the cosine and
+    sine of the way it faces as seen from here. Walls are for the network to learn.
+    """
+
+    num_slots: int
+    frames_per_latent: int
+    middle: Sequence[float]  # of the map, in its units
+    half: float  # of its side
+    num_frequencies: int
+    view_angle: float  # degrees from the left edge of the picture to the right one
+    near: float  # units: so far away nearness is a half
+    facts: ClassVar[Sequence[str]] = ("position", "angle")
+
+    def __post_init__(self) -> None:
+        if not 0 < self.view_angle < 180 or not min(self.half, self.near) > 0:
+            raise ValueError(
+                "a view is between 0 and 180 degrees wide, and half and near are above 0, got "
+                f"view_angle={self.view_angle}, half={self.half}, near={self.near}"
+            )
+
+    @property
+    def num_channels(self) -> int:
+        return self.frames_per_latent * (_RAY + 4 * self.num_frequencies + _OF_OTHERS * self.num_slots)
+
+    def draw(
+        self,
+        facts: Facts,
+        size: tuple[int, int],
+        picture: tuple[int, int],  # noqa: ARG002  (angles are of no picture)
+    ) -> Float[np.ndarray, "p t c h w"]:
+        position = np.asarray(facts["position"], np.float64)[..., :2]
+        angle = np.deg2rad(np.asarray(facts["angle"], np.float64))
+        rays = self._rays(position, angle, size)
+        latents = (len(position) // self.frames_per_latent, self.frames_per_latent)
+        shape = (rays.shape[1], latents[0], latents[1] * rays.shape[2], *size)
+        drawn = rays.swapaxes(0, 1).reshape(shape)
+        return np.concatenate([drawn, *self._others(position, angle, size)], axis=2, dtype=np.float32)
+
+    def _rays(
+        self, position: npt.NDArray[np.float64], angle: npt.NDArray[np.float64], size: tuple[int, int]
+    ) -> Float[np.ndarray, "t p c h w"]:
+        height, width = size
+        across = ((np.arange(width) + 0.5) / width * 2 - 1) * self._reach
+        looks = angle[..., None] - np.arctan(across)  # t p w: to the right is clockwise
+        place = (position - np.asarray(self.middle)) / self.half
+        waves = place[..., None] * np.pi * 2.0 ** np.arange(self.num_frequencies)
+        of_place = np.concatenate([place[..., None], np.sin(waves), np.cos(waves)], axis=-1).reshape(*angle.shape, -1)
+        columns = np.stack([np.cos(looks), np.sin(looks)], axis=2)  # t p 2 w
+        wide = np.broadcast_to(of_place[..., None], (*of_place.shape, width))
+        channels = np.concatenate([columns, wide], axis=2)[..., None, :]
+        return np.broadcast_to(channels, (*channels.shape[:3], height, width))
+
+    def _others(
+        self, position: npt.NDArray[np.float64], angle: npt.NDArray[np.float64], size: tuple[int, int]
+    ) -> list[Float[np.ndarray, "p t c h w"]]:
+        height, width = size
+        away = position[:, None] - position[:, :, None]  # t p q 2: from p to q
+        forward = np.stack([np.cos(angle), np.sin(angle)], axis=-1)[:, :, None]
+        right = np.stack([np.sin(angle), -np.cos(angle)], axis=-1)[:, :, None]
+        ahead, aside = (away * forward).sum(-1), (away * right).sum(-1)
+        across = aside / np.maximum(ahead, 1e-6) / self._reach
+        is_drawn = (ahead > 0) & (np.abs(across) < 2)  # a body's middle may be outside while its shoulder is not
+        x = (np.where(is_drawn, across, 0) + 1) / 2 * width - 0.5
+        places = np.stack([x, np.full_like(x, height / 2 - 0.5)], axis=-1)
+        presence = draw_places(places, is_drawn, self.frames_per_latent, self.num_slots, size)
+        faces = angle[:, None] - angle[:, :, None]
+        told = (self.near / (self.near + np.maximum(ahead, 0)), np.cos(faces), np.sin(faces))
+        return [presence, *(presence * self._per_layer(values)[..., None, None] for values in told)]
+
+    def _per_layer(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Numbers `[t_video p q]` by the layers of `draw_places`: `[p t c]`."""
+        num_frames, num_players, num_seen = values.shape
+        padded = np.pad(values, ((0, 0), (0, 0), (0, self.num_slots - num_seen)))
+        latents = num_frames // self.frames_per_latent
+        layers = padded.reshape(latents, self.frames_per_latent, num_players, self.num_slots).transpose(2, 0, 1, 3)
+        return layers.reshape(num_players, latents, -1)
+
+    @property
+    def _reach(self) -> float:
+        """How far to the side the edge of the picture is, at a distance of 1."""
+        return float(np.tan(np.deg2rad(self.view_angle) / 2))
