@@ -31,7 +31,9 @@ from gamegen_x.schema.weights_folder import (
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from gamegen_x.games.dynamics import RulesDynamics
     from gamegen_x.sampling.clip_sampler import SampleRequest
+    from gamegen_x.sampling.learned_world import LearnedDynamics
     from gamegen_x.sampling.networks import Networks
     from gamegen_x.world.facts import Facts
 
@@ -214,7 +216,10 @@ def with_truth(
     held = np.zeros((num_frames, request.num_players, networks.action_space.num_keys), np.uint8)
     if request.actions is not None:
         held[: request.num_frames] = request.actions[0].transpose(0, 1).round().numpy().astype(np.uint8)
-    facts = true_facts(cfg, networks.action_space, held, spoken, (networks.height, networks.width))
+    dynamics = choose_dynamics(cfg, networks.config)
+    if dynamics is None:
+        return request
+    facts = true_facts(cfg, dynamics, held, spoken, (networks.height, networks.width))
     if facts is None:
         return request
     rows = networks.vae.coding.rows(num_frames)
@@ -222,9 +227,35 @@ def with_truth(
     return replace(request, state=state[None].to(torch.float32), near=None if near is None else near[None])
 
 
+def choose_dynamics(cfg: DictConfig, described: Mapping[str, Any]) -> RulesDynamics | LearnedDynamics | None:
+    """Who steps the truth: those that were asked for, or the weights' own where the rules are of another game; None:
+    nobody can, which is said."""
+    from gamegen_x.config import build
+    from gamegen_x.sampling.learned_world import LearnedDynamics
+
+    keys = list(described["action_space"]["keys"])
+    if has_rules(cfg) and list(cfg.game["keys"]["keys"]) == keys:
+        rules: RulesDynamics = build(cfg.dynamics)
+        return rules
+    if "transition" not in described["networks"]:
+        print(
+            f"these weights are told nothing: {cfg.game['_target_']} knows other keys than {keys}, and they hold no "
+            "transition network"
+        )
+        return None
+    learned = LearnedDynamics(cfg.weights)
+    if learned.network.num_players != cfg.num_players:
+        print(
+            f"these weights are told nothing: they learned how {learned.network.num_players} players move, and "
+            f"num_players={cfg.num_players}"
+        )
+        return None
+    return learned
+
+
 def true_facts(
     cfg: DictConfig,
-    action_space: ActionSpace,
+    dynamics: RulesDynamics | LearnedDynamics,
     held: npt.NDArray[np.uint8],
     spoken: Instruction | None,
     size: tuple[int, int],
@@ -233,26 +264,16 @@ def true_facts(
 
     Places are in pixels of pictures of `size`, height and width.
     """
-    from gamegen_x.config import build
     from gamegen_x.games.snowglobe_conditions import FACTS
     from gamegen_x.world.drawing import from_halves, to_halves
     from gamegen_x.world.facts import continued, stepped
 
-    if has_rules(cfg) and list(cfg.game["keys"]["keys"]) != list(action_space.keys):
-        print(
-            f"these weights are told nothing: {cfg.game['_target_']} knows other keys than {list(action_space.keys)}; "
-            "where they hold a transition network, dynamics=learned tells them what it foresees"
-        )
-        return None
-    dynamics = build(cfg.dynamics)
     said = {spoken.frame: spoken.text} if spoken else {}
-    if not cfg.continue_video and not has_rules(cfg):
-        print("these weights are told nothing: dynamics=learned goes on from a recorded session: continue_video=...")
-        return None
     if not cfg.continue_video:
         facts = stepped(dynamics.fresh(cfg.seed, "val"), held, said)[1]
-        sky = ", ".join(classes[int(facts[fact][0])] for fact, classes in FACTS.items())
-        print(f"the world of seed={cfg.seed} begins with {sky}, whatever the prompt says; another seed, another world")
+        sky = ", ".join(classes[int(facts[fact][0])] for fact, classes in FACTS.items() if fact in facts)
+        begins = f"begins with {sky}, whatever the prompt says" if sky else "begins as one of the recordings did"
+        print(f"the world of seed={cfg.seed} {begins}; another seed, another world")
         return facts
     session = recorded_session(cfg.continue_video, cfg.num_players)
     if session is None or len(session.players) != cfg.num_players:

@@ -1,14 +1,17 @@
 import numpy as np
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 
 from gamegen_x.config import CONFIGS, build, check
 from gamegen_x.games.dynamics import RulesDynamics
+from gamegen_x.models.transition import Transition
+from gamegen_x.models.weights import save_networks
 from gamegen_x.sampling.video_file import write_video
 from gamegen_x.schema.action_space import ActionSpace
 from gamegen_x.schema.trace import Trace
 from gamegen_x.world.facts import stepped
-from sample import check_request, read_frames, true_facts
+from sample import check_request, choose_dynamics, read_frames, true_facts
 
 SIZE = (64, 96)  # height and width
 
@@ -56,8 +59,9 @@ def test_the_truth_of_a_recorded_session_goes_on_where_its_frames_end(tmp_path, 
     game = build(cfg.game)
     keys = game.keys
     held = np.stack([keys.parse("w*12"), keys.parse("d*12")], axis=1)
-    facts = stepped(RulesDynamics(game).fresh(3, "val"), held)[1]
-    assert true_facts(cfg, keys, held, None, SIZE) is None
+    rules = RulesDynamics(game)
+    facts = stepped(rules.fresh(3, "val"), held)[1]
+    assert true_facts(cfg, rules, held, None, SIZE) is None
     assert "are not the 2 seats of one" in capsys.readouterr().out
     Trace(tmp_path, "snowglobe", 3, 24.0, keys, ("one", "two"), held, facts).save()
     for seat in range(2):
@@ -69,8 +73,8 @@ def test_the_truth_of_a_recorded_session_goes_on_where_its_frames_end(tmp_path, 
     np.testing.assert_array_equal(asked[:, 8:], [keys.parse("a*3")] * 2)
     alone = sample_config(f"continue_video={tmp_path}/seat-0.mp4", "num_players=1", "num_context_frames=8", "keys=a*3")
     np.testing.assert_array_equal(check_request(alone, keys), asked[:1])
-    assert true_facts(alone, keys, held[:, :1], None, SIZE) is None  # of two players one does not make a world
-    told = true_facts(cfg, keys, held, None, SIZE)
+    assert true_facts(alone, rules, held[:, :1], None, SIZE) is None  # of two players one does not make a world
+    told = true_facts(cfg, rules, held, None, SIZE)
     np.testing.assert_array_equal(told["pose"][:8], facts["pose"][:8])
     np.testing.assert_allclose(told["pose"][8:], facts["pose"][8:], atol=1e-5)
     seen = facts["visible"][:8]  # in a video of half the size
@@ -78,13 +82,37 @@ def test_the_truth_of_a_recorded_session_goes_on_where_its_frames_end(tmp_path, 
     np.testing.assert_allclose(told["screen_xy"][:8][seen], facts["screen_xy"][:8][seen] * 2 + 0.5, atol=1e-4)
 
 
-def test_a_new_world_begins_with_its_seed_and_another_games_keys_are_told_nothing(capsys):
+def described(keys, *networks):
+    return {"action_space": {"name": "any", "keys": list(keys)}, "networks": {name: {} for name in networks}}
+
+
+def test_a_new_world_begins_with_its_seed(capsys):
     cfg = sample_config("num_players=3", "seed=7")
-    keys = build(cfg.game).keys
-    told = true_facts(cfg, keys, np.zeros((4, 3, 7), np.uint8), None, SIZE)
+    rules = choose_dynamics(cfg, described(cfg.game["keys"]["keys"], "transition"))
+    assert isinstance(rules, RulesDynamics)
+    told = true_facts(cfg, rules, np.zeros((4, 3, 7), np.uint8), None, SIZE)
     assert told["pose"].shape == (4, 3, 3, 3)
-    assert true_facts(cfg, ActionSpace("other", ("x",)), np.zeros((4, 3, 1), np.uint8), None, SIZE) is None
-    assert "knows other keys" in capsys.readouterr().out
+    assert "seed=7 begins with " in capsys.readouterr().out
+
+
+def test_another_games_weights_are_told_what_they_foresee_themselves_or_nothing(tmp_path, capsys):
+    assert choose_dynamics(sample_config(), described("x", "vae")) is None
+    assert "knows other keys than ['x'], and they hold no transition network" in capsys.readouterr().out
+    network = Transition(2, 2, 1, hidden=8, num_frequencies=1, fastest=0.1, num_beginnings=1)
+    network.keep(torch.full((1, 2, 2, 2), 0.5), torch.ones(1, 2, 2))
+    description = {"_target_": "gamegen_x.models.transition.Transition", "num_players": 2, "num_places": 2}
+    description |= {"num_keys": 1, "hidden": 8, "num_frequencies": 1, "fastest": 0.1, "num_beginnings": 1}
+    config = described("x") | {"kind": "base", "height": 8, "width": 8, "networks": {"transition": description}}
+    config["places"] = {"_target_": "gamegen_x.world.places.OnMap", "middle": [0.0, 0.0], "half": 10.0}
+    save_networks(tmp_path, {"transition": network}, config, torch.float32)
+    learned = choose_dynamics(sample_config(f"weights={tmp_path}"), config)
+    cfg = sample_config(f"weights={tmp_path}", "dynamics=learned", "seed=3")
+    told = true_facts(cfg, learned, np.zeros((4, 2, 1), np.uint8), None, SIZE)
+    np.testing.assert_allclose(told["position"], np.full((4, 2, 2), 5.0))
+    np.testing.assert_allclose(told["angle"], np.full((4, 2), 45.0), atol=1e-4)
+    assert "seed=3 begins as one of the recordings did" in capsys.readouterr().out
+    assert choose_dynamics(sample_config(f"weights={tmp_path}", "num_players=3"), config) is None
+    assert "how 2 players move, and num_players=3" in capsys.readouterr().out
 
 
 def test_keys_begin_where_the_given_video_ends(videos):

@@ -29,14 +29,23 @@ class Transition(nn.Module):
     """
 
     frequencies: Tensor
+    beginnings: Float[Tensor, "n p q xy_seen"]  # of recorded clips, the newest first; NaN where none was kept yet
 
     def __init__(
-        self, num_players: int, num_places: int, num_keys: int, hidden: int, num_frequencies: int, fastest: float
+        self,
+        num_players: int,
+        num_places: int,
+        num_keys: int,
+        hidden: int,
+        num_frequencies: int,
+        fastest: float,
+        num_beginnings: int,  # kept of the recordings, for worlds that begin anew
     ) -> None:
         super().__init__()
         self.num_players, self.num_places, self.num_keys = num_players, num_places, num_keys
         self.fastest = fastest  # a frame; what moves farther jumps, and has no speed
         self.register_buffer("frequencies", torch.pi * 2.0 ** torch.arange(num_frequencies), persistent=False)
+        self.register_buffer("beginnings", torch.full((num_beginnings, num_players, num_places, 3), torch.nan))
         pairs = num_players * num_places
         num_features = pairs * (2 * (1 + 2 * num_frequencies) + 2 + 1) + num_players * num_keys
         self.into = nn.Sequential(nn.Linear(num_features, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU())
@@ -54,6 +63,20 @@ class Transition(nn.Module):
                 f"{self.num_players} and {self.num_places}; set transition.num_players and transition.num_places"
             )
         return Memory(places.new_zeros(len(places), self.cell.hidden_size), places, seen, places)
+
+    @torch.no_grad()
+    def keep(self, places: Float[Tensor, "b p q 2"], seen: Float[Tensor, "b p q"]) -> None:
+        """Keeps frames with which recorded clips began, in place of the oldest."""
+        newest = torch.cat([places, rearrange(seen, "b p q -> b p q 1")], dim=-1)
+        self.beginnings.copy_(torch.cat([newest, self.beginnings])[: len(self.beginnings)])
+
+    def begin_anew(self, number: int) -> Memory:
+        """One of the beginnings that were kept, by any number. Raises ValueError where none was."""
+        kept = self.beginnings[self.beginnings.isfinite().all(dim=(1, 2, 3))]
+        if not len(kept):
+            raise ValueError("this transition network has kept no beginnings; train it with num_beginnings above 0")
+        chosen = kept[number % len(kept)][None]
+        return self.begin(chosen[..., :2], chosen[..., 2])
 
     def forward(self, memory: Memory, held: Float[Tensor, "b p k"]) -> tuple[Memory, Float[Tensor, "b p q"]]:
         """The next frame, in which the keys `held` act, and logits of who is seen in it.

@@ -72,6 +72,8 @@ class DynamicsTask(Task):
                 f"windows have {true.shape[1]} frames, task.warm_up_frames and task.soon_frames need "
                 f"{self.warm_up_frames + self.soon_frames}; set data.num_frames"
             )
+        if self.training:
+            self.transition.keep(true[:, 0], seen[:, 0].float())
         given = true + self.place_noise * moment.noise_like(true, _NOISE) if self.training else true
         held = rearrange(batch.actions, "b p t k -> b t p k")
         is_given = self._is_given(seen, moment)

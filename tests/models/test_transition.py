@@ -9,7 +9,9 @@ from gamegen_x.models.transition import Transition
 @pytest.fixture
 def network():
     torch.manual_seed(0)
-    network = Transition(num_players=2, num_places=3, num_keys=4, hidden=16, num_frequencies=3, fastest=0.1)
+    network = Transition(
+        num_players=2, num_places=3, num_keys=4, hidden=16, num_frequencies=3, fastest=0.1, num_beginnings=4
+    )
     torch.nn.init.normal_(network.out[-1].weight, std=0.1)
     return network
 
@@ -26,7 +28,9 @@ def given(*of_clips, num_frames=6):
 
 
 def test_at_first_everybody_stands():
-    network = Transition(num_players=2, num_places=3, num_keys=4, hidden=16, num_frequencies=3, fastest=0.1)
+    network = Transition(
+        num_players=2, num_places=3, num_keys=4, hidden=16, num_frequencies=3, fastest=0.1, num_beginnings=4
+    )
     places, seen, held = clips()
     memory, _ = network(network.begin(places[:, 0], seen[:, 0]), held[:, 1])
     assert torch.equal(memory.places, places[:, 0])
@@ -81,5 +85,18 @@ def test_a_late_error_reaches_all_changes_once(network):
 
 
 def test_facts_of_other_views_are_refused(network):
-    with pytest.raises(ValueError, match=r"facts of 1 views in which 2 may be seen, but .* learned 2 and 3"):
+    with pytest.raises(ValueError, match=r"1 players of 2 places each, but .* learned 2 and 3"):
         network.begin(torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2))
+
+
+def test_the_newest_beginnings_are_kept_and_worlds_begin_as_they_did(network):
+    with pytest.raises(ValueError, match="has kept no beginnings"):
+        network.begin_anew(0)
+    places, seen, _ = clips(num_clips=3)
+    network.keep(places[:, 0], seen[:, 0])
+    for number in range(6):
+        begun = network.begin_anew(number)
+        assert torch.equal(begun.places[0], places[number % 3, 0])
+        assert torch.equal(begun.seen[0], seen[number % 3, 0])
+    network.keep(places[:, 1], seen[:, 1])
+    assert torch.equal(network.begin_anew(3).places[0], places[0, 0])  # four are kept, the oldest two are gone

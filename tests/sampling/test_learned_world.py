@@ -12,7 +12,15 @@ from gamegen_x.sampling.learned_world import LearnedDynamics
 from gamegen_x.world.drawing import from_halves, to_halves
 from gamegen_x.world.facts import Dynamics, World, stepped
 
-DESCRIPTION = {"num_players": 2, "num_places": 2, "num_keys": 3, "hidden": 8, "num_frequencies": 2, "fastest": 0.1}
+DESCRIPTION = {
+    "num_players": 2,
+    "num_places": 2,
+    "num_keys": 3,
+    "hidden": 8,
+    "num_frequencies": 2,
+    "fastest": 0.1,
+    "num_beginnings": 4,
+}
 
 
 @pytest.fixture
@@ -63,6 +71,17 @@ def test_a_world_is_a_value_and_knows_no_sentences(weights):
     first, again = world.after(held[0]).facts(), world.told("Let it snow.").after(held[0]).facts()
     assert all(np.array_equal(first[name], again[name]) for name in ("screen_xy", "visible"))
     np.testing.assert_allclose(world.facts()["screen_xy"], facts["screen_xy"][-1], atol=1e-4)
+
+
+def test_a_fresh_world_begins_as_a_recording_did(weights):
+    dynamics = LearnedDynamics(str(weights))
+    facts, held = session(1)
+    places, seen = (torch.from_numpy(part) for part in dynamics.places.read(facts, dynamics.picture))
+    dynamics.network.keep(places, seen.float())
+    world = dynamics.fresh(7, "val")
+    assert isinstance(world, World)
+    np.testing.assert_allclose(world.facts()["screen_xy"], facts["screen_xy"][0], atol=1e-4)
+    assert not np.allclose(world.after(held[0]).facts()["screen_xy"], facts["screen_xy"][0])
 
 
 def test_who_is_nowhere_spoils_nothing(weights):
