@@ -57,7 +57,7 @@ def main(cfg: DictConfig) -> None:
     started = time.perf_counter()
     described = read_config(cfg.weights)
     check_files(cfg.weights, described["networks"])
-    if cfg.dynamics is not None and not has_rules(cfg):
+    if cfg.get("dynamics") is not None and not has_rules(cfg):
         check_transition(cfg.weights, described)
     actions = check_request(cfg, ActionSpace.from_dict(described["action_space"]))
     num_frames = cfg.num_frames or (DEFAULT_FRAMES if actions is None else actions.shape[1])

@@ -114,7 +114,8 @@ def load_live(cfg: DictConfig, networks: Networks, settings: SamplerSettings) ->
 
 def load_telling(cfg: DictConfig, weights: dict[str, Any], vae: VideoVAE) -> Telling | None:
     """How clips of recordings that go on under fresh keys are told of their world; None: the model is told nothing."""
-    is_learned = cfg.dynamics is not None and not has_rules(cfg)
+    dynamics = cfg.get("dynamics")  # dynamics=null leaves none
+    is_learned = dynamics is not None and not has_rules(cfg)
     if cfg.suite.meetings is not None:  # those are worlds of their own
         if is_learned:
             raise ValueError(f"suite={cfg.suite.name} begins worlds by a game's rules; set dynamics=rules")
@@ -125,7 +126,7 @@ def load_telling(cfg: DictConfig, weights: dict[str, Any], vae: VideoVAE) -> Tel
     drawing = drawing_of(weights, vae.spatial_factor)
     if drawing is None:
         return None
-    if cfg.dynamics is None:
+    if dynamics is None:
         print(
             f"{cfg.checkpoint} may be told what is true of its world; with dynamics=null it is told nothing", flush=True
         )
@@ -133,7 +134,7 @@ def load_telling(cfg: DictConfig, weights: dict[str, Any], vae: VideoVAE) -> Tel
     theirs = [str(key) for key in weights["action_space"]["keys"]]
     if not is_learned and theirs != list(cfg.game["keys"]["keys"]):
         raise ValueError(f"dynamics=rules step a game of other keys than {theirs}; set dynamics=learned or null")
-    return Telling(build(cfg.dynamics), drawing, vae.coding)
+    return Telling(build(dynamics), drawing, vae.coding)
 
 
 def find_recordings(cfg: DictConfig) -> Path:

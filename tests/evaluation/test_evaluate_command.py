@@ -7,14 +7,18 @@ from pathlib import Path
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.errors import InstantiationException
 from moving_picture import KEYS
 
 from gamegen_x.config import CONFIGS, build, check
-from gamegen_x.evaluation.__main__ import check_fit
+from gamegen_x.evaluation.__main__ import check_fit, load_telling
 from gamegen_x.evaluation.commands import Commands
+from gamegen_x.evaluation.generation import Telling
 from gamegen_x.evaluation.recordings import Recording
 from gamegen_x.evaluation.suite import Suite
 from gamegen_x.games.snowglobe import Snowglobe
+from gamegen_x.models.weights import load_network
+from gamegen_x.schema.weights_folder import read_config
 
 SUITES = sorted(path.stem for path in (CONFIGS / "suite").glob("*.yaml"))
 
@@ -27,6 +31,28 @@ def test_every_suite_composes_and_builds(name):
     check(cfg)
     check(recording)
     assert isinstance(build(cfg.suite), Suite)
+
+
+def telling_of(weights, *overrides):
+    folder = str(Path(__file__).parents[2] / "weights" / weights)
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        cfg = compose("evaluate", [f"checkpoint={folder}", *overrides])
+    return load_telling(cfg, read_config(folder), load_network(folder, "vae"))
+
+
+@pytest.mark.parametrize("suite", [name for name in SUITES if name not in ("mario", "vizdoom")])
+def test_every_suite_of_snowglobe_takes_shipped_weights_as_it_is(suite):
+    assert telling_of("snowglobe-tiny", f"suite={suite}") is None
+    assert telling_of("snowglobe-duo", f"suite={suite}") is None
+
+
+def test_dynamics_that_are_asked_for_tell_weights_that_may_be_told(capsys):
+    assert telling_of("snowglobe-duo") is None
+    assert "with dynamics=null it is told nothing" in capsys.readouterr().out
+    assert isinstance(telling_of("snowglobe-duo", "dynamics=rules"), Telling)
+    assert telling_of("snowglobe-tiny", "dynamics=rules") is None  # they were never told anything
+    with pytest.raises(InstantiationException, match=r"needs weights with a transition network, .* has none"):
+        telling_of("snowglobe-duo", "dynamics=learned")
 
 
 @pytest.fixture(scope="module")
