@@ -98,10 +98,11 @@ def test_a_new_world_begins_with_its_seed(capsys):
 def test_another_games_weights_are_told_what_they_foresee_themselves_or_nothing(tmp_path, capsys):
     assert choose_dynamics(sample_config(), described("x", "vae")) is None
     assert "knows other keys than ['x'], and they hold no transition network" in capsys.readouterr().out
-    network = Transition(2, 2, 1, hidden=8, num_frequencies=1, fastest=0.1, num_beginnings=1)
+    shape = {"num_players": 2, "num_places": 2, "num_keys": 1, "hidden": 8, "num_frequencies": 1, "fastest": 0.1}
+    shape |= {"num_beginnings": 1, "egocentric": False}
+    network = Transition(**shape)
     network.keep(torch.full((1, 2, 2, 2), 0.5), torch.ones(1, 2, 2))
-    description = {"_target_": "gamegen_x.models.transition.Transition", "num_players": 2, "num_places": 2}
-    description |= {"num_keys": 1, "hidden": 8, "num_frequencies": 1, "fastest": 0.1, "num_beginnings": 1}
+    description = {"_target_": "gamegen_x.models.transition.Transition", **shape}
     config = described("x") | {"kind": "base", "height": 8, "width": 8, "networks": {"transition": description}}
     config["places"] = {"_target_": "gamegen_x.world.places.OnMap", "middle": [0.0, 0.0], "half": 10.0}
     save_networks(tmp_path, {"transition": network}, config, torch.float32)

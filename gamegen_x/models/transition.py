@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 class Memory:
     """What is remembered at a frame: the recurrent state, the frame's own facts, and the places of the frame before."""
 
-    hidden: Float[Tensor, "b d"]
+    hidden: Float[Tensor, "n d"]  # of each clip, or of each player
     places: Float[Tensor, "b p q 2"]
     seen: Float[Tensor, "b p q"]  # 1 where somebody is seen, or a place is known
     before: Float[Tensor, "b p q 2"]
@@ -26,6 +27,9 @@ class Transition(nn.Module):
     It stands where a game has no rules at hand (a recurrent world model of facts, not of pixels: Ha & Schmidhuber 2018,
     section 2.3, without the mixture). Places are in [-1, 1] where they are inside, `num_places` of each of
     `num_players`: whom a player sees where in the own view, or where on a map the player stands and looks.
+
+    With `egocentric` every player is foreseen alone, by the same weights, and the last place of each is the direction
+    in which it looks: changes are told as seen from there, so that a step forward is one everywhere.
     """
 
     frequencies: Tensor
@@ -40,14 +44,17 @@ class Transition(nn.Module):
         num_frequencies: int,
         fastest: float,
         num_beginnings: int,  # kept of the recordings, for worlds that begin anew
+        egocentric: bool,
     ) -> None:
         super().__init__()
         self.num_players, self.num_places, self.num_keys = num_players, num_places, num_keys
         self.fastest = fastest  # a frame; what moves farther jumps, and has no speed
         self.register_buffer("frequencies", torch.pi * 2.0 ** torch.arange(num_frequencies), persistent=False)
         self.register_buffer("beginnings", torch.full((num_beginnings, num_players, num_places, 3), torch.nan))
-        pairs = num_players * num_places
-        num_features = pairs * (2 * (1 + 2 * num_frequencies) + 2 + 1) + num_players * num_keys
+        self.egocentric = egocentric
+        together = 1 if egocentric else num_players  # players whom one row of the network is of
+        pairs = together * num_places
+        num_features = pairs * (2 * (1 + 2 * num_frequencies) + 2 + 1) + together * num_keys
         self.into = nn.Sequential(nn.Linear(num_features, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU())
         self.cell = nn.GRUCell(hidden, hidden)
         last = nn.Linear(hidden, pairs * 3)
@@ -62,7 +69,8 @@ class Transition(nn.Module):
                 f"{seen.shape[1]} players of {seen.shape[2]} places each, but the transition network learned "
                 f"{self.num_players} and {self.num_places}; set transition.num_players and transition.num_places"
             )
-        return Memory(places.new_zeros(len(places), self.cell.hidden_size), places, seen, places)
+        rows = len(places) * (self.num_players if self.egocentric else 1)
+        return Memory(places.new_zeros(rows, self.cell.hidden_size), places, seen, places)
 
     @torch.no_grad()
     def keep(self, places: Float[Tensor, "b p q 2"], seen: Float[Tensor, "b p q"]) -> None:
@@ -87,12 +95,17 @@ class Transition(nn.Module):
         places, before = memory.places.detach(), memory.before.detach()
         angles = rearrange(places, "b p q xy -> b p q xy 1") * self.frequencies
         moved = (places - before).clamp(-self.fastest, self.fastest) / self.fastest
+        if self.egocentric:
+            looks = F.normalize(places[..., -1:, :], dim=-1)
+            left = torch.stack([-looks[..., 1], looks[..., 0]], dim=-1)
+            moved = torch.stack([(moved * looks).sum(-1), (moved * left).sum(-1)], dim=-1)
         features = [places, angles.sin(), angles.cos(), moved, memory.seen, held]
-        read = self.into(torch.cat([feature.flatten(1) for feature in features], dim=1))
+        read = self.into(torch.cat([feature.reshape(len(memory.hidden), -1) for feature in features], dim=1))
         hidden = self.cell(read, memory.hidden)
-        foreseen = self.out(torch.cat([hidden, read], dim=1))
-        foreseen = rearrange(foreseen, "b (p q three) -> b p q three", p=self.num_players, q=self.num_places)
+        foreseen = self.out(torch.cat([hidden, read], dim=1)).reshape(*memory.seen.shape, 3)
         change, logits = foreseen[..., :2], foreseen[..., 2]
+        if self.egocentric:
+            change = change[..., :1] * looks + change[..., 1:] * left
         seen = (logits > 0).to(places.dtype)
         return Memory(hidden, memory.places + change, seen, memory.places), logits
 

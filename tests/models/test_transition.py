@@ -5,13 +5,13 @@ import torch
 
 from gamegen_x.models.transition import Transition
 
+SHAPE = {"num_players": 2, "num_places": 3, "num_keys": 4, "hidden": 16, "num_beginnings": 4}
+
 
 @pytest.fixture
 def network():
     torch.manual_seed(0)
-    network = Transition(
-        num_players=2, num_places=3, num_keys=4, hidden=16, num_frequencies=3, fastest=0.1, num_beginnings=4
-    )
+    network = Transition(**SHAPE, num_frequencies=3, fastest=0.1, egocentric=False)
     torch.nn.init.normal_(network.out[-1].weight, std=0.1)
     return network
 
@@ -28,9 +28,7 @@ def given(*of_clips, num_frames=6):
 
 
 def test_at_first_everybody_stands():
-    network = Transition(
-        num_players=2, num_places=3, num_keys=4, hidden=16, num_frequencies=3, fastest=0.1, num_beginnings=4
-    )
+    network = Transition(**SHAPE, num_frequencies=3, fastest=0.1, egocentric=False)
     places, seen, held = clips()
     memory, _ = network(network.begin(places[:, 0], seen[:, 0]), held[:, 1])
     assert torch.equal(memory.places, places[:, 0])
@@ -100,3 +98,46 @@ def test_the_newest_beginnings_are_kept_and_worlds_begin_as_they_did(network):
         assert torch.equal(begun.seen[0], seen[number % 3, 0])
     network.keep(places[:, 1], seen[:, 1])
     assert torch.equal(network.begin_anew(3).places[0], places[0, 0])  # four are kept, the oldest two are gone
+
+
+@pytest.fixture
+def egocentric():
+    torch.manual_seed(0)
+    network = Transition(
+        num_players=2,
+        num_places=2,
+        num_keys=4,
+        hidden=16,
+        num_frequencies=0,
+        fastest=9.0,
+        num_beginnings=4,
+        egocentric=True,
+    )
+    torch.nn.init.normal_(network.out[-1].weight, std=0.1)
+    return network
+
+
+def test_players_who_are_foreseen_alone_are_alike_and_deaf_to_each_others_keys(egocentric):
+    places, seen, held = clips()
+    places, seen = places[:, :, :, :2], seen[..., :2]
+    after, logits = egocentric.rollout(places, seen, held, given(False, False))
+    swapped, swapped_logits = egocentric.rollout(places.flip(2), seen.flip(2), held.flip(2), given(False, False))
+    torch.testing.assert_close(swapped.flip(2), after)
+    torch.testing.assert_close(swapped_logits.flip(2), logits)
+    held[:, :, 1] = 1 - held[:, :, 1]
+    again, _ = egocentric.rollout(places, seen, held, given(False, False))
+    assert torch.equal(again[:, :, 0], after[:, :, 0])
+    assert not torch.equal(again[:, :, 1], after[:, :, 1])
+
+
+def test_a_step_forward_is_one_wherever_a_player_looks(egocentric):
+    """With nothing read of the places themselves, the world turned by a quarter turns what is foreseen."""
+    with torch.no_grad():
+        egocentric.into[0].weight[:, :4] = 0  # the places
+    places, seen, held = clips()
+    places, seen = places[:, :, :, :2], seen[..., :2]
+    turned = torch.stack([-places[..., 1], places[..., 0]], dim=-1)
+    after, _ = egocentric.rollout(places, seen, held, given(False, False))
+    after_turned, _ = egocentric.rollout(turned, seen, held, given(False, False))
+    expected = torch.stack([-after[..., 1], after[..., 0]], dim=-1)
+    torch.testing.assert_close(after_turned, expected, atol=1e-5, rtol=1e-4)

@@ -20,6 +20,7 @@ DESCRIPTION = {
     "num_frequencies": 2,
     "fastest": 0.1,
     "num_beginnings": 4,
+    "egocentric": False,
 }
 
 
