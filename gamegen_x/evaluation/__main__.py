@@ -49,7 +49,7 @@ def main(cfg: DictConfig) -> None:
     suite: Suite = build(cfg.suite)
     vae, sampler, live = load_model(cfg, weights, settings)
     telling = load_telling(cfg, weights, vae)
-    recordings = read_recordings(find_recordings(cfg), **to_dict(cfg.reading))
+    recordings = read_recordings(find_recordings(cfg, weights), **to_dict(cfg.reading))
     check_fit(weights, recordings.val[0])
     result: Result = suite.run(
         checkpoint=str(cfg.checkpoint),
@@ -79,7 +79,7 @@ def prepare_judges(cfg: DictConfig) -> None:
     from gamegen_x.evaluation.suite import Suite
 
     suite: Suite = build(cfg.suite)
-    recordings = read_recordings(find_recordings(cfg), **to_dict(cfg.reading))
+    recordings = read_recordings(find_recordings(cfg, None), **to_dict(cfg.reading))
     commands = Commands(suite.command_names, recordings.action_space)
     judges = suite.judges.judges(recordings, commands, torch.device(cfg.device))
     print(json.dumps({"suite": suite.name, "data_id": recordings.data_id, "ceilings": judges.ceilings}), flush=True)
@@ -137,12 +137,20 @@ def load_telling(cfg: DictConfig, weights: dict[str, Any], vae: VideoVAE) -> Tel
     return Telling(build(dynamics), drawing, vae.coding)
 
 
-def find_recordings(cfg: DictConfig) -> Path:
-    """The folder named by `recordings`; else the usual one, if it is there; else clips that are recorded now."""
+def find_recordings(cfg: DictConfig, weights: dict[str, Any] | None) -> Path:
+    """The folder named by `recordings`; else the usual one, if it is there; else clips that are recorded now.
+
+    Raises ValueError, before anything is recorded, where the game has other keys than the weights that are judged.
+    """
     if cfg.recordings is not None:
         return Path(cfg.recordings)
     if holds_recordings(cfg.recording.unless_found):
         return Path(cfg.recording.unless_found)
+    if weights is not None:
+        from hydra import compose
+
+        game = compose("record", [*cfg.recording.overrides, "split=val", f"output={cfg.recording.folder}"]).game
+        check_keys(weights, list(game["keys"]["keys"]))
     print(f"no recordings in {cfg.recording.unless_found}: playing the game to make some", flush=True)
     return record(cfg.recording)
 
@@ -166,14 +174,18 @@ def record(settings: DictConfig) -> Path:
     return folder
 
 
-def check_fit(weights: dict[str, Any], recording: Recording) -> None:
-    """Raises ValueError where a model was trained for other keys or another size than the recordings have."""
+def check_keys(weights: dict[str, Any], recorded: list[str]) -> None:
     theirs = [str(key) for key in weights["action_space"]["keys"]]
-    if theirs != list(recording.action_space.keys):
+    if theirs != recorded:
         raise ValueError(
-            f"the weights know the keys {theirs}, the recordings have {list(recording.action_space.keys)}; "
+            f"the weights know the keys {theirs}, the recordings have {recorded}; "
             "evaluate on recordings of the game they were trained on: recordings=<folder>, or suite=<another>"
         )
+
+
+def check_fit(weights: dict[str, Any], recording: Recording) -> None:
+    """Raises ValueError where a model was trained for other keys or another size than the recordings have."""
+    check_keys(weights, list(recording.action_space.keys))
     height, width = recording.video.shape[-2:]
     if (height, width) != (weights["height"], weights["width"]):
         raise ValueError(
