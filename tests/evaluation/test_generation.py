@@ -99,6 +99,57 @@ def test_a_model_is_told_what_was_true_and_what_the_fresh_keys_make_of_it():
         some.play("", sampler, some.beginnings(views), commands, drawn, [()] * 7, use_instructnet=True, telling=telling)
 
 
+class Walking:
+    """Dynamics in which each player's place is the sum of its own first key."""
+
+    def __init__(self, places=None) -> None:
+        self.places = places
+
+    @property
+    def num_players(self) -> int:
+        return len(self.places)
+
+    def follow(self, facts, held):
+        return Walking(facts["place"][-1])
+
+    def after(self, held):
+        return Walking(self.places + held[:, 0])
+
+    def told(self, text):
+        return self
+
+    def facts(self):
+        return {"place": self.places}
+
+
+def test_each_of_two_players_moves_what_is_told_by_keys_of_its_own():
+    commands, sampler, some = Commands(COMMANDS, KEYS), Echo(), generation()
+    places = np.arange(20)[:, None] * [1, 10]
+    pairs = [
+        replace(
+            each,
+            state={"place": places},
+            video=each.video.expand(2, -1, -1, -1, -1),
+            actions=each.actions.repeat(2, 1, 1),
+        )
+        for each in recordings(4)
+    ]
+    telling = Telling(
+        Walking(),
+        lambda facts: (torch.from_numpy(facts["place"].T.copy()).float()[:, :, None, None, None], None),
+        Coding(temporal_factor=4, chunk_frames=None),
+    )
+    beginnings, drawn = some.beginnings(pairs), commands.draw(7, 2, 3, seed=0)
+    some.play("", sampler, beginnings, commands, drawn, [()] * 7, use_instructnet=True, telling=telling)
+    request, start = sampler.requests[0], beginnings[0].start
+    assert not torch.equal(request.actions[0, 0], request.actions[0, 1])
+    for player in range(2):
+        expected = places[start : start + 8, player].tolist()
+        for held in request.actions[0, player, 8:, 0].tolist():
+            expected.append(expected[-1] + int(held))
+        assert request.state[0, player, :, 0, 0, 0].tolist() == expected
+
+
 def test_a_given_prompt_replaces_every_caption():
     commands, sampler, some = Commands(COMMANDS, KEYS), Echo(), generation(prompt="")
     beginnings = some.beginnings(recordings(4))
