@@ -43,6 +43,7 @@ defaults:
   - data: synthetic
   - vae: tiny
   - action_space: snowglobe
+  - places: in_views
   - experiment: null
 seed: 0
 weights: null
@@ -295,7 +296,7 @@ def test_arguments_of_base_classes_and_passed_on_names_are_known() -> None:
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (CONFIGS / "data").glob("*.yaml") if path.stem != "base"))
 def test_every_dataset_of_the_repository_passes(name: str) -> None:
-    overrides = [f"data={name}", "+seed=0", "+weights=null", "+action_space=snowglobe"]
+    overrides = [f"data={name}", "+seed=0", "+weights=null", "+action_space=snowglobe", "+places=in_views"]
     if name in ("shards", "multiplayer_traces"):
         overrides.append("data.dataset.folder=somewhere")
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):

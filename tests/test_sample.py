@@ -109,9 +109,11 @@ def test_another_games_weights_are_told_what_they_foresee_themselves_or_nothing(
     learned = choose_dynamics(sample_config(f"weights={tmp_path}"), config)
     cfg = sample_config(f"weights={tmp_path}", "dynamics=learned", "seed=3")
     told = true_facts(cfg, learned, np.zeros((4, 2, 1), np.uint8), None, SIZE)
-    np.testing.assert_allclose(told["position"], np.full((4, 2, 2), 5.0))
+    np.testing.assert_allclose(told["position"][..., :2], np.full((4, 2, 2), 5.0))
     np.testing.assert_allclose(told["angle"], np.full((4, 2), 45.0), atol=1e-4)
     assert "seed=3 begins as one of the recordings did" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="steps 2 players, and num_players=3"):
+        choose_dynamics(sample_config(f"weights={tmp_path}", "dynamics=learned", "num_players=3"), config)
     assert choose_dynamics(sample_config(f"weights={tmp_path}", "num_players=3"), config) is None
     assert "how 2 players move, and num_players=3" in capsys.readouterr().out
 

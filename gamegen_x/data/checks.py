@@ -16,16 +16,14 @@ VIEWS = ("all", "one")
 
 def check_data(data: Mapping[str, Any]) -> None:
     """Takes the resolved `data` node. Raises ValueError or FileNotFoundError for data that cannot be loaded so."""
-    check_choices(data["content"], data["views"], data["video_prompts"], data["weights"], data["places"] is not None)
+    check_choices(data["content"], data["views"], data["video_prompts"], data["weights"])
     choose_buckets(data["buckets"], data["num_frames"], data["batch_size"], data["height"], data["width"])
     dataset = data["dataset"]
     for folder in dataset.get("splits", {}).values():
         find_shards(Path(dataset["folder"]) / folder)
 
 
-def check_choices(
-    content: str, views: str, video_prompts: Mapping[str, float], weights: str | None, has_places: bool
-) -> None:
+def check_choices(content: str, views: str, video_prompts: Mapping[str, float], weights: str | None) -> None:
     """Raises ValueError."""
     _check_choice("content", content, CONTENTS)
     _check_choice("views", views, VIEWS)
@@ -36,11 +34,6 @@ def check_choices(
     if content == "facts" and (views != "all" or any(video_prompts.values())):
         raise ValueError(
             "content=facts reads no pictures and needs what all players do: set data.views=all and no video_prompts"
-        )
-    if (content == "facts") != has_places:
-        raise ValueError(
-            f"data.places says what of the facts is a place, and goes with data.content=facts, got content={content}; "
-            f"set data.places={'${places}' if content == 'facts' else 'null'}"
         )
     if content == "latents" and weights is None:
         raise ValueError(

@@ -50,7 +50,7 @@ class VideoDataModule(L.LightningDataModule):
         video_prompts: Mapping[str, float],
         video_prompt_style: PromptStyle | Mapping[str, Any],
         state: StateSettings | None,
-        places: Places | None,
+        places: Places,
         play_along: PlaysAlong | None,
         cache_frames: bool,
         cache_video_prompts: bool,
@@ -61,7 +61,7 @@ class VideoDataModule(L.LightningDataModule):
         pin_memory: bool,
     ) -> None:
         super().__init__()
-        check_choices(content, views, video_prompts, weights, places is not None)
+        check_choices(content, views, video_prompts, weights)
         self.dataset = dataset
         self.sources = dataset.splits()
         self.buckets = choose_buckets(buckets, num_frames, batch_size, height, width)

@@ -59,7 +59,7 @@ class SampleSettings:
     seed: int
     content: str
     state: StateSettings | None
-    places: Places | None
+    places: Places
     play_along: PlaysAlong | None
 
 
@@ -127,7 +127,7 @@ class Split:
     @property
     def needs_frames(self) -> bool:
         """Whether training itself reads pixels; encoding latents once does not call for a cache of frames."""
-        if self.settings.places is not None:
+        if self.settings.content == "facts":
             return False
         has_prompts = any(self.settings.video_prompts.values())
         return self.vae is None or (has_prompts and not self.settings.cache_video_prompts)
@@ -259,7 +259,7 @@ class Split:
             instruction_share=self.settings.instruction_share,
             max_instruction_age=self.settings.max_instruction_age,
         )
-        if self.settings.places is not None:
+        if self.settings.content == "facts":
             places = PlaceReader(self.source, self.settings.places)
             return Shape(None, None, {}, num_latent_frames, rules, plan.samples, places=places)
         return Shape(

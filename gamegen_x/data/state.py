@@ -104,6 +104,12 @@ class Drawing:
     def __call__(self, facts: Facts) -> tuple[Float[Tensor, "p t c h w"], Bool[Tensor, "t p p"] | None]:
         """The drawn state, and who is near whom where players are gated by nearness."""
         settings = self.settings
+        missing = sorted(set(settings.drawer.facts) - facts.keys())
+        if missing:
+            raise ValueError(
+                f"the networks are told {' and '.join(settings.drawer.facts)}, and the world says no "
+                f"{' and '.join(missing)}, only {sorted(facts)}; were the dynamics trained with other places=...?"
+            )
         state = torch.from_numpy(settings.drawer.draw(facts, self.size, self.picture))
         if settings.near_angle is None:
             return state, None

@@ -94,11 +94,12 @@ class Transition(nn.Module):
         """
         places, before = memory.places.detach(), memory.before.detach()
         angles = rearrange(places, "b p q xy -> b p q xy 1") * self.frequencies
-        moved = (places - before).clamp(-self.fastest, self.fastest) / self.fastest
+        moved = places - before
         if self.egocentric:
             looks = F.normalize(places[..., -1:, :], dim=-1)
             left = torch.stack([-looks[..., 1], looks[..., 0]], dim=-1)
             moved = torch.stack([(moved * looks).sum(-1), (moved * left).sum(-1)], dim=-1)
+        moved = moved.clamp(-self.fastest, self.fastest) / self.fastest
         features = [places, angles.sin(), angles.cos(), moved, memory.seen, held]
         read = self.into(torch.cat([feature.reshape(len(memory.hidden), -1) for feature in features], dim=1))
         hidden = self.cell(read, memory.hidden)

@@ -48,7 +48,7 @@ class LearnedDynamics:
         described = read_config(weights)
         check_transition(weights, described)
         self.network = cast(Transition, load_network(weights, "transition"))
-        self.places = described_places(described["places"])
+        self.places = described_places(described.get("places"))
         self.picture = int(described["height"]), int(described["width"])
 
     @torch.no_grad()

@@ -72,12 +72,13 @@ class DynamicsTask(Task):
                 f"windows have {true.shape[1]} frames, task.warm_up_frames and task.soon_frames need "
                 f"{self.warm_up_frames + self.soon_frames}; set data.num_frames"
             )
-        if self.training:
-            self.transition.keep(true[:, 0], seen[:, 0].float())
         given = true + self.place_noise * moment.noise_like(true, _NOISE) if self.training else true
         held = rearrange(batch.actions, "b p t k -> b t p k")
         is_given = self._is_given(seen, moment)
         foreseen, logits = self.transition.rollout(given, seen.float(), held, is_given)
+        if self.training:
+            is_whole = batch.is_player.all(dim=1)  # a world does not begin with somebody who is not there
+            self.transition.keep(true[is_whole, 0], seen[is_whole, 0].float())
         error = (foreseen - true[:, 1:]).abs().sum(-1)
         known = self._known(batch, seen[:, 1:])
         weight = known * seen[:, 1:]

@@ -44,10 +44,10 @@ class InViews:
 
 @dataclass(frozen=True)
 class OnMap:
-    """Where everybody stands and looks: `position` on a square map, x and y, and `angle` in degrees from east.
+    """Where everybody stands and looks: `position` (x, y, z) over a square map, and `angle` in degrees from east.
 
     Player p has two points: where p stands, in halves of the map from its middle, and the direction that p looks in, on
-    the unit circle, where no angle is next to another one by a jump.
+    the unit circle, where no angle is next to another one by a jump. Heights are not stepped: they are 0.
     """
 
     middle: Sequence[float]  # in the map's units
@@ -75,16 +75,19 @@ class OnMap:
         known: Known,  # noqa: ARG002  (everybody is somewhere)
         picture: tuple[int, int],  # noqa: ARG002
     ) -> Facts:
-        position = np.asarray(points[..., 0, :] * self.half + np.asarray(self.middle), np.float32)
+        ground = np.asarray(points[..., 0, :] * self.half + np.asarray(self.middle), np.float32)
+        position = np.concatenate([ground, np.zeros_like(ground[..., :1])], axis=-1)
         angle = np.rad2deg(np.arctan2(points[..., 1, 1], points[..., 1, 0])) % 360
         return {"position": position, "angle": angle.astype(np.float32)}
 
 
-def described_places(described: Mapping[str, Any]) -> Places:
+def described_places(described: Mapping[str, Any] | None) -> Places:
     """What a config.json says that its transition network steps. Raises ValueError for what is none of these."""
-    arguments = dict(described)
-    target = arguments.pop("_target_", None)
     known = {f"{__name__}.{kind.__name__}": kind for kind in (InViews, OnMap)}
-    if target not in known:
+    target = described.get("_target_") if isinstance(described, Mapping) else described
+    if not isinstance(described, Mapping) or target not in known:
         raise ValueError(f"weights may step one of {sorted(known)}, their config names {target!r}")
-    return known[target](**arguments)
+    try:
+        return known[target](**{name: value for name, value in described.items() if name != "_target_"})
+    except TypeError as mistake:
+        raise ValueError(f"the weights' config does not fit {target} of this version: {mistake}") from mistake

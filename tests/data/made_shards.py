@@ -119,7 +119,7 @@ def make_data(folder: Path, *overrides: str, data: str = "shards") -> VideoDataM
     root = folder.parent / "config"
     root.mkdir(exist_ok=True)
     (root / "root.yaml").write_text(
-        "defaults: [{data: shards}, {action_space: snowglobe}, _self_]\n"
+        "defaults: [{data: shards}, {action_space: snowglobe}, {places: in_views}, _self_]\n"
         f"seed: 0\nweights: null\nhydra: {{searchpath: ['file://{CONFIGS}']}}\n"
     )
     place = [f"data.dataset.folder={folder}"] if data != "synthetic" else [f"data.dataset.cache_folder={folder}"]

@@ -74,8 +74,7 @@ def test_what_cannot_be_drawn_is_said(tmp_path: Path) -> None:
 
 def test_facts_alone_are_where_players_are_seen_and_no_picture_is_read(tmp_path: Path) -> None:
     shards = write_dataset(tmp_path / "shards", 4, has_state=True)
-    undrawn = ("data.content=facts", "data.places={_target_: gamegen_x.world.places.InViews}")
-    data = make_data(shards, *undrawn, "data.batch_size=2", "data.num_frames=8", "data.start_multiple=1")
+    data = make_data(shards, "data.content=facts", "data.batch_size=2", "data.num_frames=8", "data.start_multiple=1")
     batch = next(iter(data.train_dataloader()))
     assert batch.video is None
     assert batch.latents is None
@@ -92,11 +91,3 @@ def test_facts_alone_are_where_players_are_seen_and_no_picture_is_read(tmp_path:
         np.testing.assert_allclose(pixels, state["screen_xy"][start : start + 8], atol=1e-4)
         np.testing.assert_array_equal(batch.seen[row], state["visible"][start : start + 8])
     assert not list(tmp_path.rglob("frames*"))
-
-
-def test_content_and_places_go_together(tmp_path: Path) -> None:
-    shards = write_dataset(tmp_path / "shards", 4, has_state=True)
-    with pytest.raises(InstantiationException, match=r"got content=facts; set data.places=\$\{places\}"):
-        make_data(shards, "data.content=facts")
-    with pytest.raises(InstantiationException, match=r"got content=frames; set data.places=null"):
-        make_data(shards, "data.places={_target_: gamegen_x.world.places.InViews}")

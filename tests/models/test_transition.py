@@ -109,7 +109,7 @@ def egocentric():
         num_keys=4,
         hidden=16,
         num_frequencies=0,
-        fastest=9.0,
+        fastest=0.2,
         num_beginnings=4,
         egocentric=True,
     )

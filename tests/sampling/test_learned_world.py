@@ -10,7 +10,7 @@ from gamegen_x.models.transition import Transition
 from gamegen_x.models.weights import save_networks
 from gamegen_x.sampling.learned_world import LearnedDynamics
 from gamegen_x.world.drawing import from_halves, to_halves
-from gamegen_x.world.facts import Dynamics, World, stepped
+from gamegen_x.world.facts import Dynamics, World, continued, stepped
 
 DESCRIPTION = {
     "num_players": 2,
@@ -105,9 +105,29 @@ def test_places_on_a_map_are_stepped_as_positions_and_angles(weights):
     (weights / "config.json").write_text(json.dumps(config))
     facts = {"position": np.array([[[10.0, 20, 0], [30, 40, 0]]] * 2), "angle": np.array([[350.0, 10]] * 2)}
     world = LearnedDynamics(str(weights)).follow(facts, np.zeros((2, 2, 3), np.uint8))
-    np.testing.assert_allclose(world.facts()["position"], facts["position"][0, :, :2], atol=1e-4)
+    np.testing.assert_allclose(world.facts()["position"], facts["position"][0] * [1, 1, 0], atol=1e-4)
     np.testing.assert_allclose(world.facts()["angle"], facts["angle"][0], atol=1e-3)
     assert not np.allclose(world.after(np.ones((2, 3), np.uint8)).facts()["position"], world.facts()["position"])
+
+
+def test_a_recording_goes_on_where_its_places_end(weights):
+    config = json.loads((weights / "config.json").read_text())
+    config["places"] = {"_target_": "gamegen_x.world.places.OnMap", "middle": [0.0, 0.0], "half": 100.0}
+    (weights / "config.json").write_text(json.dumps(config))
+    draw = np.random.default_rng(4)
+    facts = {"position": draw.random((5, 2, 3)) * 50, "angle": draw.random((5, 2)) * 360}
+    told = continued(LearnedDynamics(str(weights)), facts, np.zeros((9, 2, 3), np.uint8))
+    assert told["position"].shape == (9, 2, 3)
+    np.testing.assert_array_equal(told["position"][:5], facts["position"])
+    assert np.isfinite(told["angle"]).all()
+
+
+@pytest.mark.parametrize("places", [None, {"_target_": "gamegen_x.world.places.OnMap", "size": 3}])
+def test_weights_that_do_not_say_what_they_step_are_refused(weights, places):
+    config = json.loads((weights / "config.json").read_text())
+    (weights / "config.json").write_text(json.dumps(config | {"places": places}))
+    with pytest.raises(ValueError, match=r"may step one of|does not fit"):
+        LearnedDynamics(str(weights))
 
 
 def test_weights_may_step_only_what_is_ours(weights):

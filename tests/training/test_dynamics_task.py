@@ -1,9 +1,15 @@
 """task=dynamics: the keys of recordings move what the network foresees, and its weights stand beside the others."""
 
+import json
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
+from gamegen_x.models.weights import load_network, save_networks
+from gamegen_x.sampling.learned_world import LearnedDynamics
 from gamegen_x.schema.weights_folder import read_config
 from gamegen_x.training.checks import check_run
 from gamegen_x.training.metrics_file import read_metrics
@@ -44,6 +50,33 @@ def test_its_weights_folder_is_that_which_it_was_given_and_one_network_more(trai
     assert {**after, **{name: before[name] for name in ("networks", "made_by", "places")}} == before
     assert after["made_by"]["transition"]["step"] == 100
     assert (weights / "vae.safetensors").read_bytes() == (Path(cfg.weights) / "vae.safetensors").read_bytes()
+
+
+def test_worlds_begin_as_its_recordings_did(trained, tmp_path):
+    _, weights = trained
+    networks = {name: load_network(weights, name) for name in ("vae", "transition")}
+    save_networks(tmp_path, networks, {k: v for k, v in read_config(weights).items() if k != "format"}, torch.bfloat16)
+    begun = [LearnedDynamics(str(folder)).fresh(0, "val").facts() for folder in (weights, tmp_path)]
+    assert begun[0]["visible"].all()
+    assert ((begun[0]["screen_xy"] > 0) & (begun[0]["screen_xy"] < 64)).all()
+    assert np.ptp(begun[0]["screen_xy"]) > 1
+    np.testing.assert_allclose(begun[0]["screen_xy"], begun[1]["screen_xy"], atol=0.3)
+
+
+def test_other_numbers_of_players_are_refused_with_what_to_set(tmp_path, trained):
+    cfg, _ = trained
+    with pytest.raises(ValueError, match=r"2 players of 2 places each, .* set transition.num_players"):
+        run(dynamics(tmp_path, f"weights={cfg.weights}", "steps=1", "transition.num_players=1"), "test")
+
+
+def test_a_transition_network_that_does_not_say_what_it_steps_is_refused_at_the_door(tmp_path, trained):
+    _, weights = trained
+    old = tmp_path / "old"
+    shutil.copytree(weights, old)
+    config = read_config(weights)
+    (old / "config.json").write_text(json.dumps({key: value for key, value in config.items() if key != "places"}))
+    with pytest.raises(ValueError, match=r"earlier version, .* train it again \(task=dynamics\)"):
+        check_run(configure(tmp_path, "task=pretrain", f"weights={old}"))
 
 
 def test_stages_after_it_keep_the_network(trained, tmp_path):

@@ -15,7 +15,8 @@ def test_where_players_stand_and_look_on_a_map_comes_back():
     assert known.all()
     assert np.abs(points).max() <= 1
     back = places.write(points, known, (64, 64))
-    np.testing.assert_allclose(back["position"], facts["position"][..., :2], atol=1e-3)
+    np.testing.assert_allclose(back["position"][..., :2], facts["position"][..., :2], atol=1e-3)
+    assert {name: value.shape for name, value in back.items()} == {name: value.shape for name, value in facts.items()}
     np.testing.assert_allclose(back["angle"], facts["angle"], atol=1e-3)
 
 
