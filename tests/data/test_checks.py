@@ -12,7 +12,14 @@ from gamegen_x.data.checks import check_data
 
 
 def read_data(folder: Path, *overrides: str) -> dict[str, Any]:
-    given = ["+data=shards", "+action_space=snowglobe", "+places=in_views", "+seed=0", "+weights=null", f"data.dataset.folder={folder}"]
+    given = [
+        "+data=shards",
+        "+action_space=snowglobe",
+        "+places=in_views",
+        "+seed=0",
+        "+weights=null",
+        f"data.dataset.folder={folder}",
+    ]
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         return to_dict(compose(overrides=[*given, *overrides]))["data"]
 
