@@ -57,7 +57,7 @@ def main(cfg: DictConfig) -> None:
     started = time.perf_counter()
     described = read_config(cfg.weights)
     check_files(cfg.weights, described["networks"])
-    if cfg.get("dynamics") is not None and not has_rules(cfg):
+    if cfg.dynamics is not None and not has_rules(cfg):
         check_transition(cfg.weights, described)
     actions = check_request(cfg, ActionSpace.from_dict(described["action_space"]))
     num_frames = cfg.num_frames or (DEFAULT_FRAMES if actions is None else actions.shape[1])
@@ -210,7 +210,7 @@ def with_truth(
     from gamegen_x.data.state import drawing_of
 
     drawing = drawing_of(networks.config, networks.vae.spatial_factor)
-    if drawing is None or cfg.get("dynamics") is None:
+    if drawing is None or cfg.dynamics is None:
         return request
     num_frames = request.num_frames + -request.num_frames % networks.vae.unit_frames
     held = np.zeros((num_frames, request.num_players, networks.action_space.num_keys), np.uint8)
@@ -248,7 +248,7 @@ def choose_dynamics(cfg: DictConfig, described: Mapping[str, Any]) -> RulesDynam
         if not has_rules(cfg):
             raise ValueError(
                 f"the transition network of {cfg.weights} steps {learned.network.num_players} players, and num_players="
-                f"{cfg.num_players}; set num_players={learned.network.num_players}, or dynamics=null"
+                f"{cfg.num_players}; set num_players={learned.network.num_players}, or dynamics=none"
             )
         print(
             f"these weights are told nothing: they learned how {learned.network.num_players} players move, and "

@@ -38,6 +38,8 @@ def main(cfg: DictConfig) -> None:
         return
     weights = read_config(cfg.checkpoint)
     check_files(cfg.checkpoint, weights["networks"])
+    if cfg.recordings is None:
+        check_game(cfg, weights)
 
     import torch
 
@@ -49,7 +51,7 @@ def main(cfg: DictConfig) -> None:
     suite: Suite = build(cfg.suite)
     vae, sampler, live = load_model(cfg, weights, settings)
     telling = load_telling(cfg, weights, vae)
-    recordings = read_recordings(find_recordings(cfg, weights), **to_dict(cfg.reading))
+    recordings = read_recordings(find_recordings(cfg), **to_dict(cfg.reading))
     check_fit(weights, recordings.val[0])
     result: Result = suite.run(
         checkpoint=str(cfg.checkpoint),
@@ -79,7 +81,7 @@ def prepare_judges(cfg: DictConfig) -> None:
     from gamegen_x.evaluation.suite import Suite
 
     suite: Suite = build(cfg.suite)
-    recordings = read_recordings(find_recordings(cfg, None), **to_dict(cfg.reading))
+    recordings = read_recordings(find_recordings(cfg), **to_dict(cfg.reading))
     commands = Commands(suite.command_names, recordings.action_space)
     judges = suite.judges.judges(recordings, commands, torch.device(cfg.device))
     print(json.dumps({"suite": suite.name, "data_id": recordings.data_id, "ceilings": judges.ceilings}), flush=True)
@@ -114,8 +116,7 @@ def load_live(cfg: DictConfig, networks: Networks, settings: SamplerSettings) ->
 
 def load_telling(cfg: DictConfig, weights: dict[str, Any], vae: VideoVAE) -> Telling | None:
     """How clips of recordings that go on under fresh keys are told of their world; None: the model is told nothing."""
-    dynamics = cfg.get("dynamics")  # dynamics=null leaves none
-    is_learned = dynamics is not None and not has_rules(cfg)
+    is_learned = cfg.dynamics is not None and not has_rules(cfg)
     if cfg.suite.meetings is not None:  # those are worlds of their own
         if is_learned:
             raise ValueError(f"suite={cfg.suite.name} begins worlds by a game's rules; set dynamics=rules")
@@ -126,31 +127,23 @@ def load_telling(cfg: DictConfig, weights: dict[str, Any], vae: VideoVAE) -> Tel
     drawing = drawing_of(weights, vae.spatial_factor)
     if drawing is None:
         return None
-    if dynamics is None:
+    if cfg.dynamics is None:
         print(
-            f"{cfg.checkpoint} may be told what is true of its world; with dynamics=null it is told nothing", flush=True
+            f"{cfg.checkpoint} may be told what is true of its world; with dynamics=none it is told nothing", flush=True
         )
         return None
     theirs = [str(key) for key in weights["action_space"]["keys"]]
     if not is_learned and theirs != list(cfg.game["keys"]["keys"]):
-        raise ValueError(f"dynamics=rules step a game of other keys than {theirs}; set dynamics=learned or null")
-    return Telling(build(dynamics), drawing, vae.coding)
+        raise ValueError(f"dynamics=rules step a game of other keys than {theirs}; set dynamics=learned or none")
+    return Telling(build(cfg.dynamics), drawing, vae.coding)
 
 
-def find_recordings(cfg: DictConfig, weights: dict[str, Any] | None) -> Path:
-    """The folder named by `recordings`; else the usual one, if it is there; else clips that are recorded now.
-
-    Raises ValueError, before anything is recorded, where the game has other keys than the weights that are judged.
-    """
+def find_recordings(cfg: DictConfig) -> Path:
+    """The folder named by `recordings`; else the usual one, if it is there; else clips that are recorded now."""
     if cfg.recordings is not None:
         return Path(cfg.recordings)
     if holds_recordings(cfg.recording.unless_found):
         return Path(cfg.recording.unless_found)
-    if weights is not None:
-        from hydra import compose
-
-        game = compose("record", [*cfg.recording.overrides, "split=val", f"output={cfg.recording.folder}"]).game
-        check_keys(weights, list(game["keys"]["keys"]))
     print(f"no recordings in {cfg.recording.unless_found}: playing the game to make some", flush=True)
     return record(cfg.recording)
 
@@ -172,6 +165,14 @@ def record(settings: DictConfig) -> Path:
         check(composed, root="record")
         record_traces(composed)
     return folder
+
+
+def check_game(cfg: DictConfig, weights: dict[str, Any]) -> None:
+    """Raises ValueError, before anything is loaded, where the suite's game has other keys than the weights."""
+    from hydra import compose
+
+    game = compose("record", [*cfg.recording.overrides, "split=val", f"output={cfg.recording.folder}"]).game
+    check_keys(weights, list(game["keys"]["keys"]))
 
 
 def check_keys(weights: dict[str, Any], recorded: list[str]) -> None:

@@ -59,7 +59,7 @@ class Telling:
         if recording.state is None:
             raise ValueError(
                 f"{recording.key} is one view of several, and dynamics step what all players do; "
-                "set dynamics=null, or reading.num_players to the players of the recordings"
+                "set dynamics=none, or reading.num_players to the players of the recordings"
             )
         held = rearrange(actions > 0.5, "p t k -> t p k").to(torch.uint8).numpy()
         held = np.pad(held, ((0, -len(held) % self.coding.unit_frames), (0, 0), (0, 0)))  # the last unit is made whole
