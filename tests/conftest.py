@@ -17,6 +17,10 @@ install_import_hook(
 import pytest  # noqa: E402
 import torch  # noqa: E402
 from coverage import Coverage  # noqa: E402
+from hypothesis import settings  # noqa: E402
+
+settings.register_profile("untimed", deadline=None)  # a busy machine is no counterexample
+settings.load_profile("untimed")
 
 
 @pytest.fixture(autouse=True)
