@@ -243,19 +243,7 @@ def choose_dynamics(cfg: DictConfig, described: Mapping[str, Any]) -> RulesDynam
             "transition network"
         )
         return None
-    learned = LearnedDynamics(cfg.weights)
-    if learned.network.num_players != cfg.num_players:
-        if not has_rules(cfg):
-            raise ValueError(
-                f"the transition network of {cfg.weights} steps {learned.network.num_players} players, and num_players="
-                f"{cfg.num_players}; set num_players={learned.network.num_players}, or dynamics=none"
-            )
-        print(
-            f"these weights are told nothing: they learned how {learned.network.num_players} players move, and "
-            f"num_players={cfg.num_players}"
-        )
-        return None
-    return learned
+    return LearnedDynamics(cfg.weights, cfg.num_players)
 
 
 def true_facts(

@@ -112,10 +112,11 @@ def test_another_games_weights_are_told_what_they_foresee_themselves_or_nothing(
     np.testing.assert_allclose(told["position"][..., :2], np.full((4, 2, 2), 5.0))
     np.testing.assert_allclose(told["angle"], np.full((4, 2), 45.0), atol=1e-4)
     assert "seed=3 begins as one of the recordings did" in capsys.readouterr().out
-    with pytest.raises(ValueError, match="steps 2 players, and num_players=3"):
-        choose_dynamics(sample_config(f"weights={tmp_path}", "dynamics=learned", "num_players=3"), config)
-    assert choose_dynamics(sample_config(f"weights={tmp_path}", "num_players=3"), config) is None
-    assert "how 2 players move, and num_players=3" in capsys.readouterr().out
+    for dynamics in ("rules", "learned"):
+        with pytest.raises(
+            ValueError, match=r"steps 2 players, and num_players=3; set num_players=2, or dynamics=none"
+        ):
+            choose_dynamics(sample_config(f"weights={tmp_path}", f"dynamics={dynamics}", "num_players=3"), config)
 
 
 def test_keys_begin_where_the_given_video_ends(videos):

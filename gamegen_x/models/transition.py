@@ -64,13 +64,18 @@ class Transition(nn.Module):
 
     def begin(self, places: Float[Tensor, "b p q 2"], seen: Float[Tensor, "b p q"]) -> Memory:
         """Nothing is known but one frame. Raises ValueError where it is of other players or places."""
-        if tuple(seen.shape[1:]) != (self.num_players, self.num_places):
+        num_players, num_places = seen.shape[1:]
+        if num_places != self.num_places or not self.steps(num_players):
             raise ValueError(
                 f"{seen.shape[1]} players of {seen.shape[2]} places each, but the transition network learned "
                 f"{self.num_players} and {self.num_places}; set transition.num_players and transition.num_places"
             )
-        rows = len(places) * (self.num_players if self.egocentric else 1)
+        rows = len(places) * (num_players if self.egocentric else 1)
         return Memory(places.new_zeros(rows, self.cell.hidden_size), places, seen, places)
+
+    def steps(self, num_players: int) -> bool:
+        """Whether it foresees so many players: those who are foreseen alone may be fewer than it learned from."""
+        return num_players == self.num_players or (self.egocentric and 1 <= num_players < self.num_players)
 
     @torch.no_grad()
     def keep(self, places: Float[Tensor, "b p q 2"], seen: Float[Tensor, "b p q"]) -> None:
@@ -78,12 +83,12 @@ class Transition(nn.Module):
         newest = torch.cat([places, rearrange(seen, "b p q -> b p q 1")], dim=-1)
         self.beginnings.copy_(torch.cat([newest, self.beginnings])[: len(self.beginnings)])
 
-    def begin_anew(self, number: int) -> Memory:
-        """One of the beginnings that were kept, by any number. Raises ValueError where none was."""
+    def begin_anew(self, number: int, num_players: int) -> Memory:
+        """One of the beginnings that were kept, by any number. Raises ValueError where none was, and as `begin`."""
         kept = self.beginnings[self.beginnings.isfinite().all(dim=(1, 2, 3))]
         if not len(kept):
             raise ValueError("this transition network has kept no beginnings; train it with num_beginnings above 0")
-        chosen = kept[number % len(kept)][None]
+        chosen = kept[number % len(kept)][None, :num_players]
         return self.begin(chosen[..., :2], chosen[..., 2])
 
     def forward(self, memory: Memory, held: Float[Tensor, "b p k"]) -> tuple[Memory, Float[Tensor, "b p q"]]:

@@ -27,7 +27,7 @@ class LearnedWorld:
 
     @property
     def num_players(self) -> int:
-        return self.network.num_players
+        return self.memory.seen.shape[1]
 
     @torch.no_grad()
     def after(self, held: npt.NDArray[np.uint8]) -> LearnedWorld:
@@ -42,12 +42,21 @@ class LearnedWorld:
 
 
 class LearnedDynamics:
-    """The transition network of a weights folder. Places are in pixels of pictures as the weights make."""
+    """The transition network of a weights folder. Places are in pixels of pictures as the weights make.
 
-    def __init__(self, weights: str) -> None:
+    Fresh worlds are of `num_players`; None: as many as the recordings had. Raises ValueError for more of them.
+    """
+
+    def __init__(self, weights: str, num_players: int | None = None) -> None:
         described = read_config(weights)
         check_transition(weights, described)
         self.network = cast(Transition, load_network(weights, "transition"))
+        self.num_players = self.network.num_players if num_players is None else num_players
+        if not self.network.steps(self.num_players):
+            raise ValueError(
+                f"the transition network of {weights} steps {self.network.num_players} players, and num_players="
+                f"{num_players}; set num_players={self.network.num_players}, or dynamics=none"
+            )
         self.places = described_places(described.get("places"))
         self.picture = int(described["height"]), int(described["width"])
 
@@ -69,4 +78,4 @@ class LearnedDynamics:
 
     def fresh(self, seed: int, split: str) -> LearnedWorld:  # noqa: ARG002  (as RulesDynamics have it)
         """A world before its first frame, which begins as one of the recordings did."""
-        return LearnedWorld(self.network, self.places, self.picture, self.network.begin_anew(seed))
+        return LearnedWorld(self.network, self.places, self.picture, self.network.begin_anew(seed, self.num_players))

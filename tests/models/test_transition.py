@@ -89,15 +89,15 @@ def test_facts_of_other_views_are_refused(network):
 
 def test_the_newest_beginnings_are_kept_and_worlds_begin_as_they_did(network):
     with pytest.raises(ValueError, match="has kept no beginnings"):
-        network.begin_anew(0)
+        network.begin_anew(0, 2)
     places, seen, _ = clips(num_clips=3)
     network.keep(places[:, 0], seen[:, 0])
     for number in range(6):
-        begun = network.begin_anew(number)
+        begun = network.begin_anew(number, 2)
         assert torch.equal(begun.places[0], places[number % 3, 0])
         assert torch.equal(begun.seen[0], seen[number % 3, 0])
     network.keep(places[:, 1], seen[:, 1])
-    assert torch.equal(network.begin_anew(3).places[0], places[0, 0])  # four are kept, the oldest two are gone
+    assert torch.equal(network.begin_anew(3, 2).places[0], places[0, 0])  # four are kept, the oldest two are gone
 
 
 @pytest.fixture
@@ -128,6 +128,18 @@ def test_players_who_are_foreseen_alone_are_alike_and_deaf_to_each_others_keys(e
     again, _ = egocentric.rollout(places, seen, held, given(False, False))
     assert torch.equal(again[:, :, 0], after[:, :, 0])
     assert not torch.equal(again[:, :, 1], after[:, :, 1])
+
+
+def test_one_of_the_players_who_are_foreseen_alone_may_play_alone(egocentric):
+    places, seen, held = clips()
+    places, seen = places[:, :, :, :2], seen[..., :2]
+    after, _ = egocentric.rollout(places, seen, held, given(False, False))
+    alone, _ = egocentric.rollout(places[:, :, :1], seen[:, :, :1], held[:, :, :1], given(False, False))
+    torch.testing.assert_close(alone, after[:, :, :1])
+    egocentric.keep(places[:, 0], seen[:, 0])
+    assert torch.equal(egocentric.begin_anew(1, 1).places[0], places[1, 0, :1])
+    with pytest.raises(ValueError, match="3 players of 2 places each"):
+        egocentric.begin(torch.zeros(1, 3, 2, 2), torch.zeros(1, 3, 2))
 
 
 def test_a_step_forward_is_one_wherever_a_player_looks(egocentric):
