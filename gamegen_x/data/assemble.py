@@ -172,7 +172,7 @@ class Assembler:
             state=self._stack([row.drawn.state if row.drawn else None for row in rows]),
             others=self._stack([row.drawn.others if row.drawn else None for row in rows]),
             near=self._near([row.drawn.near if row.drawn else None for row in rows]),
-            **self._facts([row.places for row in rows]),
+            **self._places([row.places for row in rows]),
         )
 
     def _pixels(self, videos: Sequence[UInt8[np.ndarray, "_ t h w 3"] | None]) -> Float[Tensor, "b p t 3 h w"] | None:
@@ -207,7 +207,7 @@ class Assembler:
             stacked[number, :, : value.shape[1], : value.shape[2]] = value
         return stacked
 
-    def _facts(self, rows: Sequence[KnownPlaces | None]) -> dict[str, Tensor]:
+    def _places(self, rows: Sequence[KnownPlaces | None]) -> dict[str, Tensor]:
         """The places of all players, none known of those who are not there."""
         known = [row for row in rows if row is not None]
         if not known:

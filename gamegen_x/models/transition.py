@@ -1,4 +1,4 @@
-"""Transition: where everybody is seen next, from where they were seen and the keys that are held."""
+"""Transition: where everybody is next, from where they were and the keys that are held."""
 
 from __future__ import annotations
 

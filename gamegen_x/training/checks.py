@@ -125,7 +125,7 @@ def check_weights(folder: Path, cfg: DictConfig) -> None:
                 f"{folder} knows the keys {before}, this run {now}, and its network would stand beside the others; "
                 f"set action_space={described['action_space']['name']}, or give other weights"
             )
-    if cfg.stage != "dynamics" and "transition" in networks and described.get("places") is None:
+    elif "transition" in networks and described.get("places") is None:
         raise ValueError(
             f"{folder} holds a transition network of an earlier version, which does not say what it steps; train it "
             "again (task=dynamics), or go on from a folder without it"

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from gamegen_x.data.order import Draws, mix, shuffled
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 400), st.integers(0, 2**40), st.integers(0, 1000))
 def test_an_epoch_holds_every_sample_once(size: int, seed: int, epoch: int) -> None:
     assert sorted(shuffled(place, size, seed, epoch) for place in range(size)) == list(range(size))

@@ -88,7 +88,7 @@ def split(detector, num_frames, min_frames=8, max_frames=16, multiple=4, num_vie
     return list(stage.process(Clip(make_source(num_frames, num_views), 0, num_frames)))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     num_frames=st.integers(1, 150),
     cuts=st.lists(st.integers(1, 149), max_size=6),
@@ -109,7 +109,7 @@ def test_every_frame_belongs_to_exactly_one_clip(num_frames, cuts, look_ahead, l
         assert clip.views[0][:, 0, 0, 0].tolist() == [index % 256 for index in range(clip.start, clip.stop)]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(num_frames=st.integers(60, 150), cuts=st.lists(st.integers(1, 149), max_size=4))
 def test_a_detector_that_looks_ahead_changes_nothing_but_the_time_of_the_answer(num_frames, cuts):
     at_once, late = (split(CutsAt(tuple(cuts), look_ahead), num_frames) for look_ahead in (0, 40))

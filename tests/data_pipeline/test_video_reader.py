@@ -49,7 +49,7 @@ def test_frame_k_is_what_was_on_the_screen_at_k_over_fps_seconds(kind, folder, v
     assert by_file_times == by_rate
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 200), st.sampled_from([10, 12, 15, 23.976, 24, 25, 30, 35, 60]), st.sampled_from([8, 12, 24, 30]))
 def test_resampled_frames_never_run_ahead_or_lag_a_whole_frame(num_frames, video_fps, fps):
     indices = resampled_indices(num_frames, video_fps, fps)
@@ -59,7 +59,7 @@ def test_resampled_frames_never_run_ahead_or_lag_a_whole_frame(num_frames, video
     assert (asked - indices < 1.01)[indices < num_frames - 1].all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(2, 60), st.sampled_from([12, 24, 35, 60]))
 def test_no_press_is_lost_when_keys_are_put_on_a_lower_rate(num_frames, video_fps):
     actions = np.random.default_rng(num_frames).integers(0, 2, (num_frames, 2, 3)).astype(np.uint8)

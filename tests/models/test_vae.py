@@ -57,7 +57,7 @@ def cut(lengths, total):
     return [*pieces, left] if left else pieces
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=12))
 def test_encoding_a_stream_in_any_pieces_equals_encoding_the_clip(lengths):
     vae = small_vae()
@@ -72,7 +72,7 @@ def test_encoding_a_stream_in_any_pieces_equals_encoding_the_clip(lengths):
     assert (torch.cat(parts, dim=1) - whole.mean).abs().max() <= 1e-5
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=6))
 def test_decoding_a_stream_in_any_pieces_equals_decoding_the_clip(lengths):
     vae = small_vae()

@@ -243,7 +243,7 @@ EVENTS = st.sampled_from(["join", "leave", "say", "cut", "nothing"])
 
 
 @given(st.lists(st.tuples(EVENTS, st.integers(0, 2), st.integers(0, 3)), min_size=5, max_size=10))
-@settings(max_examples=5, deadline=None, derandomize=True)
+@settings(max_examples=5, derandomize=True)
 def test_a_rewound_world_replays_bit_for_bit(sampler, script):
     stream, boundaries, log = sampler.start("snow", 5, 2, frames(2)), [], []
 

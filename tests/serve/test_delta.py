@@ -35,7 +35,7 @@ def test_both_ends_have_the_same_layout_from_the_welcome():
     assert again.apply(None, 3, CODEC.difference(None, packed)).hash == packed.hash
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 50), st.integers(0, 50), st.integers(0, 30))
 def test_a_difference_makes_the_new_state_of_the_old_one(one, other, num_ticks):
     base = CODEC.pack(5, random_state(one))
@@ -45,7 +45,7 @@ def test_a_difference_makes_the_new_state_of_the_old_one(one, other, num_ticks):
     assert found.hash == new.hash
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.integers(-(2**31), 2**31 - 1), min_size=CODEC.size, max_size=CODEC.size))
 def test_any_integers_at_all_are_read_back(numbers):
     base, new = CODEC.pack(0, LIKE), CODEC.packed(1, np.array(numbers, np.int32))
@@ -58,7 +58,7 @@ def test_a_state_that_did_not_change_takes_a_handful_of_bytes():
     assert len(CODEC.difference(packed, packed)) <= 4
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=80))
 def test_bytes_that_are_no_difference_are_refused(blob):
     try:

@@ -1,6 +1,6 @@
 """Keys by tick: the same keys give the same guesses, in whatever order they came."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gamegen_x.serve.inputs import SEQ_WINDOW, InputBuffer, SeqWindow, Verdict, bits_of, bytes_of
@@ -12,7 +12,6 @@ def buffer():
     return InputBuffer(ONE_SHOT, hold_ticks=5)
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.integers(0, 30), st.integers(0, 15)), st.randoms())
 def test_guesses_do_not_depend_on_the_order_in_which_keys_come(keys, random):
     in_order, shuffled = buffer(), buffer()
@@ -58,7 +57,6 @@ def test_who_has_gone_holds_nothing_from_the_next_tick_on():
     assert [rest.at(tick) for tick in range(3, 10)] == [1, 1, 1, 0, 0, 0, 0]
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 200)))
 def test_a_numbered_message_is_taken_once(numbers):
     window = SeqWindow()

@@ -124,13 +124,13 @@ anything = st.recursive(
 near_misses = st.builds(lambda tag, rest: [tag, *rest], st.integers(0, 30), st.lists(anything, max_size=10))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.one_of(st.binary(max_size=200), near_misses.map(packed), anything.map(packed), st.text(max_size=200)))
 def test_whatever_comes_is_a_message_or_a_refusal(data):
     assert code_of(data) in (None, ErrorCode.MALFORMED, ErrorCode.TOO_LARGE)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(0, 40), st.integers(0, 255))
 def test_a_flipped_byte_is_a_message_or_a_refusal(place, value):
     data = bytearray(encode(PRESS))

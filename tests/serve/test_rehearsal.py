@@ -37,7 +37,7 @@ lines = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=8)
+@settings(max_examples=8)
 @given(up=lines, down=lines, num_players=st.sampled_from([2, 4]), seed=st.integers(0, 10_000))
 def test_everybody_stays_in_step_on_any_line(up, down, num_players, seed):
     """S5, briefly; `python -m gamegen_x.serve.soak` plays a thousand."""

@@ -216,7 +216,7 @@ def test_late_keys_take_the_world_back_and_those_who_saw_it_are_told():
     assert straight.room.state.chance == table.room.state.chance
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.integers(0, 2**31))
 def test_any_order_and_delay_of_the_same_keys_gives_the_same_world(seed):
     """S21, briefly; `only=arrivals` plays a thousand."""
