@@ -99,7 +99,7 @@ def test_another_games_weights_are_told_what_they_foresee_themselves_or_nothing(
     assert choose_dynamics(sample_config(), described("x", "vae")) is None
     assert "knows other keys than ['x'], and they hold no transition network" in capsys.readouterr().out
     shape = {"num_players": 2, "num_places": 2, "num_keys": 1, "hidden": 8, "num_frequencies": 1, "fastest": 0.1}
-    shape |= {"num_beginnings": 1, "egocentric": False}
+    shape |= {"num_beginnings": 1, "egocentric": False, "ground_side": 0}
     network = Transition(**shape)
     network.keep(torch.full((1, 2, 2, 2), 0.5), torch.ones(1, 2, 2))
     description = {"_target_": "gamegen_x.models.transition.Transition", **shape}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 
@@ -29,11 +29,14 @@ class Transition(nn.Module):
     `num_players`: whom a player sees where in the own view, or where on a map the player stands and looks.
 
     With `egocentric` every player is foreseen alone, by the same weights, and the last place of each is the direction
-    in which it looks: changes are told as seen from there, so that a step forward is one everywhere.
+    in which it looks: changes are told as seen from there, so that a step forward is one everywhere. Then the network
+    may also keep, in squares of a grid over the map, the ground on which recordings have shown players (`note`). Who
+    stood on it does not leave it: a step that would slides along the side that stays open, as along a wall.
     """
 
     frequencies: Tensor
     beginnings: Float[Tensor, "n p q xy_seen"]  # of recorded clips, the newest first; NaN where none was kept yet
+    ground: Bool[Tensor, "side side"]  # where players have stood, by x and y; all false where nothing was noted
 
     def __init__(
         self,
@@ -45,12 +48,19 @@ class Transition(nn.Module):
         fastest: float,
         num_beginnings: int,  # kept of the recordings, for worlds that begin anew
         egocentric: bool,
+        ground_side: int,  # squares along each side of the map; 0: it has no ground, and players may go anywhere
     ) -> None:
         super().__init__()
+        if ground_side < 0 or (ground_side and not egocentric):
+            raise ValueError(
+                f"ground is kept of players on a map (transition.egocentric=true), in squares; got ground_side="
+                f"{ground_side} and egocentric={egocentric}"
+            )
         self.num_players, self.num_places, self.num_keys = num_players, num_places, num_keys
         self.fastest = fastest  # a frame; what moves farther jumps, and has no speed
         self.register_buffer("frequencies", torch.pi * 2.0 ** torch.arange(num_frequencies), persistent=False)
         self.register_buffer("beginnings", torch.full((num_beginnings, num_players, num_places, 3), torch.nan))
+        self.register_buffer("ground", torch.zeros(ground_side, ground_side, dtype=torch.bool))
         self.egocentric = egocentric
         together = 1 if egocentric else num_players  # players whom one row of the network is of
         pairs = together * num_places
@@ -83,6 +93,13 @@ class Transition(nn.Module):
         newest = torch.cat([places, rearrange(seen, "b p q -> b p q 1")], dim=-1)
         self.beginnings.copy_(torch.cat([newest, self.beginnings])[: len(self.beginnings)])
 
+    @torch.no_grad()
+    def note(self, places: Float[Tensor, "*n q 2"]) -> None:
+        """Notes as ground where these players stand."""
+        if self.ground.numel():
+            x, y = self._squares(places[..., :-1, :].reshape(-1, 2)).unbind(-1)
+            self.ground[x, y] = True
+
     def begin_anew(self, number: int, num_players: int) -> Memory:
         """One of the beginnings that were kept, by any number. Raises ValueError where none was, and as `begin`."""
         kept = self.beginnings[self.beginnings.isfinite().all(dim=(1, 2, 3))]
@@ -113,7 +130,33 @@ class Transition(nn.Module):
         if self.egocentric:
             change = change[..., :1] * looks + change[..., 1:] * left
         seen = (logits > 0).to(places.dtype)
-        return Memory(hidden, memory.places + change, seen, memory.places), logits
+        after = memory.places + change
+        if not self.training and self.ground.any():
+            after = self._on_ground(places, after)
+        return Memory(hidden, after, seen, memory.places), logits
+
+    def _on_ground(self, before: Float[Tensor, "b p q 2"], after: Float[Tensor, "b p q 2"]) -> Tensor:
+        """Where players are after a step that leaves the ground only where they did not stand on it before."""
+        old, new = before[..., :-1, :], after[..., :-1, :]
+        if self._is_ground(new).all():  # as nearly always
+            return after
+        stays = old
+        for step in (
+            torch.stack([old[..., 0], new[..., 1]], dim=-1),
+            torch.stack([new[..., 0], old[..., 1]], dim=-1),
+            new,
+        ):  # the best comes last
+            stays = torch.where(self._is_ground(step)[..., None], step, stays)
+        stood = torch.where(self._is_ground(old)[..., None], stays, new)
+        return torch.cat([stood, after[..., -1:, :]], dim=-2)
+
+    def _is_ground(self, places: Float[Tensor, "*n 2"]) -> Bool[Tensor, "*n"]:
+        x, y = self._squares(places).unbind(-1)
+        return self.ground[x, y] & (places.abs() <= 1).all(dim=-1)
+
+    def _squares(self, places: Float[Tensor, "*n 2"]) -> Int[Tensor, "*n 2"]:
+        side = len(self.ground)
+        return ((places + 1) / 2 * side).long().clamp(0, side - 1)
 
     def follow(
         self, places: Float[Tensor, "b t p q 2"], seen: Float[Tensor, "b t p q"], held: Float[Tensor, "b t p k"]

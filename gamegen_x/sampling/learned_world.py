@@ -74,8 +74,12 @@ class LearnedDynamics:
         places = torch.from_numpy(points)[None]
         seen = torch.from_numpy(known.astype(np.float32))[None]
         keys = torch.from_numpy(np.asarray(held, np.float32))[None]
-        return LearnedWorld(self.network, self.places, self.picture, self.network.follow(places, seen, keys))
+        return self.world(self.network.follow(places, seen, keys))
 
     def fresh(self, seed: int, split: str) -> LearnedWorld:  # noqa: ARG002  (as RulesDynamics have it)
         """A world before its first frame, which begins as one of the recordings did."""
-        return LearnedWorld(self.network, self.places, self.picture, self.network.begin_anew(seed, self.num_players))
+        return self.world(self.network.begin_anew(seed, self.num_players))
+
+    def world(self, memory: Memory) -> LearnedWorld:
+        """The world that is remembered so."""
+        return LearnedWorld(self.network, self.places, self.picture, memory)

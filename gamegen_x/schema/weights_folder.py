@@ -66,7 +66,7 @@ def check_transition(folder: str | Path, config: Mapping[str, Any]) -> None:
 
 def warn_of_players(config: Mapping[str, Any], num_players: int) -> str | None:
     """A warning where more players are asked for than weights have ever seen together; None where all is well."""
-    learned = config.get("num_players")
+    learned = players_together(config)
     if learned is None or num_players <= learned:
         return None
     if learned == 1:
@@ -75,6 +75,16 @@ def warn_of_players(config: Mapping[str, Any], num_players: int) -> str | None:
         f"these weights learned from {learned} players at a time, {num_players} are asked for: they are obeyed, but "
         "others may be drawn wrongly or not at all"
     )
+
+
+def players_together(config: Mapping[str, Any]) -> int | None:
+    """How many players of a world weights have learned to show each other; None: nobody wrote it down.
+
+    A view that is drawn by itself shows others, too, where its drawn state says where they stand.
+    """
+    learned: int | None = config.get("num_players")
+    drawer = (config.get("drawn_state") or {}).get("drawer") or {}
+    return max(learned, int(drawer.get("num_slots", 1))) if learned == 1 else learned
 
 
 def as_learned(config: Mapping[str, Any], sentence: str) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 
 from gamegen_x.config import entry_point
-from gamegen_x.schema.weights_folder import SHIPPED, read_config
+from gamegen_x.schema.weights_folder import SHIPPED
 
 if TYPE_CHECKING:
     from gamegen_x.serve.host import Host
@@ -32,9 +32,12 @@ BACKLOG = 128
 @entry_point("serve")
 def main(cfg: DictConfig) -> None:
     check_packages()
+
+    from gamegen_x.serve.offer import offer_of
+
     if cfg.world == "model":
         check_weights(cfg.weights)
-        check_game(cfg)
+    offer_of(cfg)  # raises before anything is opened
     listener = listen(cfg.host, cfg.port)
 
     import uvicorn
@@ -47,7 +50,11 @@ def main(cfg: DictConfig) -> None:
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
-            self.announcing = asyncio.create_task(announce(host))
+            self.announcing = asyncio.create_task(self.announce())
+
+        async def announce(self) -> None:
+            await announce(host)
+            self.should_exit = host.failure is not None
 
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
             """Players hear that the server restarts before their sockets are closed."""
@@ -73,12 +80,16 @@ def main(cfg: DictConfig) -> None:
         server.run(sockets=[listener])
     except KeyboardInterrupt:  # as it is meant to end; everybody has been told
         print("ended", flush=True)
+    if host.failure is not None:
+        raise host.failure
 
 
 async def announce(host: Host) -> None:
-    """Says in the terminal how far it is, until one can play."""
+    """Says in the terminal how far it is, until one can play, or it is known that nobody can."""
     said = ""
     while not host.stage.is_ready:
+        if host.failure is not None:
+            return
         if host.stage.name != said:
             said = host.stage.name
             print(f"{said} ...", flush=True)
@@ -102,23 +113,6 @@ def check_weights(folder: str) -> None:
             f"there are no weights in {folder}; train some with `make demo`, name others with weights=... "
             f"({SHIPPED}), or play without a model: python -m gamegen_x.serve world=truth"
         )
-
-
-def check_game(cfg: DictConfig) -> None:
-    """Raises ValueError where weights draw another game than the one whose rules say what is true here."""
-    weights = read_config(cfg.weights)
-    theirs = list(weights["action_space"]["keys"]), weights["height"], weights["width"], float(weights["fps"])
-    ours = list(cfg.game["keys"]["keys"]), cfg.game.height, cfg.game.width, float(cfg.game.fps)
-    if theirs != ours:
-        raise ValueError(
-            f"{cfg.weights} draws another game than the rooms', by {_game_of(*theirs)}; the rooms', "
-            f"{cfg.game['_target_'].rpartition('.')[2]}, has {_game_of(*ours)}. Watch that game with: python sample.py "
-            f"weights={cfg.weights}"
-        )
-
-
-def _game_of(keys: list[str], height: int, width: int, fps: float) -> str:
-    return f"the keys {' '.join(keys)}, {height}x{width} pixels and {fps:g} frames a second"
 
 
 def listen(host: str, port: int) -> socket.socket:

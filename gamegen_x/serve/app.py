@@ -17,7 +17,6 @@ from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, ConfigDict, Field
 
-from gamegen_x.games.snowglobe_conditions import INSTRUCTIONS
 from gamegen_x.games.snowglobe_look import PLAYER_COLOURS
 from gamegen_x.schema.trace import MAX_PLAYERS
 from gamegen_x.serve import figures
@@ -188,6 +187,8 @@ def _add_rooms(app: FastAPI, host: Host) -> None:
         found = host.lobby.rooms.get(name)
         if found is None or not 0 <= seat < found.room.world.num_players:
             raise HTTPException(404, f"no room {name!r} with a seat {seat}")
+        if not found.truth.is_drawn:
+            raise HTTPException(404, f"nobody can draw what is true in room {name!r}: a network keeps it")
 
         async def pictures() -> AsyncIterator[bytes]:
             while host.lobby.rooms.get(name) is found and not host.lobby.is_draining:
@@ -259,16 +260,19 @@ def _add_figures(app: FastAPI, host: Host) -> None:
     @app.get("/page.json")
     async def page() -> dict[str, Any]:
         """What the page must know before anybody plays."""
-        cfg = host.cfg
+        cfg, offer = host.cfg, host.offer
         return {
-            "worlds": list(host.worlds),
+            "worlds": list(offer.worlds),
             "weights": Path(cfg.weights).name,
+            "clip_weights": Path(cfg.generate.weights).name,
             "num_players": None if host.model is None else host.model.shape.num_players,
-            "cameras": list(cfg.cameras),
+            "cameras": list(offer.cameras),
+            "is_learned": offer.is_learned,
             "tiers": [tier.name for tier in host.tiers],
             "first_room": str(cfg.first_room.name),
-            "max_players": MAX_PLAYERS,
+            "max_players": offer.max_players,
             "anticipate": {camera: {k: list(v) for k, v in keys.items()} for camera, keys in cfg.anticipate.items()},
-            "sentences": sorted(INSTRUCTIONS),
+            "sentences": list(offer.sentences),
+            "does": dict(cfg.does.get(offer.keys, {})),
             "player_colours": [f"rgb({red:.0f} {green:.0f} {blue:.0f})" for red, green, blue in PLAYER_COLOURS],
         }

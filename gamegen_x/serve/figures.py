@@ -11,7 +11,7 @@ import numpy as np
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from gamegen_x.serve.lobby import OpenRoom
+from gamegen_x.serve.lobby import MODEL, OpenRoom
 from gamegen_x.serve.metrics import quantile
 from gamegen_x.serve.seat import Presence
 
@@ -37,6 +37,7 @@ def of_room(found: OpenRoom) -> dict[str, Any]:
     return {
         "name": room.name,
         "world": found.order.world,
+        "has_ghost": found.order.world == MODEL and found.truth.is_drawn,
         "camera": found.order.camera,
         "seats": room.world.num_players,
         "here": list(room.here),
@@ -65,7 +66,7 @@ def of_host(host: Host) -> dict[str, Any]:
         "ready": stage.is_ready,
         "stage": stage.name,
         "percent": stage.percent,
-        "worlds": list(host.worlds),
+        "worlds": list(host.offer.worlds),
         "uptime_s": round(time.monotonic() - host.started_at, 1),
         "sockets": host.num_sockets,
         "memory_mb": round(memory_mb(), 1),

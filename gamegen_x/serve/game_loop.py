@@ -14,7 +14,7 @@ from gamegen_x.games.door import Frame as Picture
 from gamegen_x.serve.clock import Pacer
 from gamegen_x.serve.frame_codec import CODEC, EncodedBlock, Tier
 from gamegen_x.serve.ladder import FULL, Ladder, LadderRules
-from gamegen_x.serve.played_world import TruthWorld
+from gamegen_x.serve.played_world import ServedWorld
 from gamegen_x.serve.protocol import Frame
 from gamegen_x.serve.room import Block, Room
 from gamegen_x.serve.seat import SPECTATOR, Seat
@@ -176,7 +176,7 @@ class TruthViews:
 
     is_ready = can_skip = True
 
-    def __init__(self, world: TruthWorld) -> None:
+    def __init__(self, world: ServedWorld) -> None:
         self.world = world
 
     async def draw(self, block: Block) -> Sequence[Sequence[Picture]] | None:

@@ -14,10 +14,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from gamegen_x.config import build, to_dict
-from gamegen_x.games.snowglobe import Snowglobe
+from gamegen_x.config import build
 from gamegen_x.schema.weights_folder import warn_of_players
 from gamegen_x.serve.frame_codec import EncodedBlock, Tier, split_pictures
 from gamegen_x.serve.game_loop import GameLoop, TickClock, TruthViews
@@ -25,7 +24,8 @@ from gamegen_x.serve.generate import Generator
 from gamegen_x.serve.lobby import MODEL, TRUTH, Lobby, OpenRoom, RoomOrder
 from gamegen_x.serve.metrics import NUM_SAMPLES
 from gamegen_x.serve.model_process import ModelProcess, ModelViews
-from gamegen_x.serve.played_world import TruthWorld
+from gamegen_x.serve.offer import offer_of, world_of
+from gamegen_x.serve.played_world import ServedWorld
 from gamegen_x.serve.player import SocketRules
 from gamegen_x.serve.protocol import Hello
 from gamegen_x.serve.recorder import Played, Recorder
@@ -58,12 +58,10 @@ class TooManySocketsError(ValueError):
 
 class Host:
     def __init__(self, cfg: DictConfig) -> None:
-        if cfg.world not in (TRUTH, MODEL):
-            raise ValueError(f"world is {TRUTH!r} or {MODEL!r}, got {cfg.world!r}")
         self.cfg = cfg
-        self.worlds = (TRUTH,) if cfg.world == TRUTH else (MODEL, TRUTH)
+        self.offer = offer_of(cfg)
         self.harness: Harness = build(cfg.room)
-        self.clock = TickClock(float(cfg.game.fps))
+        self.clock = TickClock(self.offer.fps)
         self.tiers: Sequence[Tier] = [build(tier) for tier in cfg.tiers]
         self.lobby = Lobby(self.make_room, build(cfg.lobby))
         self.sockets: SocketRules = build(cfg.socket)
@@ -75,6 +73,7 @@ class Host:
         self._ended: dict[str, SessionEnd] = {}  # by room: what an earlier server was playing
         self.model: ModelProcess | None = None  # while the server runs, and with world=model only
         self._stage = Stage("starting", 0)
+        self.failure: Exception | None = None  # why the first rooms could not be opened: the server is to end
         self._open_sockets: Counter[str] = Counter()
         self.lags: deque[float] = deque(maxlen=NUM_SAMPLES)  # ms by which the event loop comes late to what waits
 
@@ -89,13 +88,13 @@ class Host:
         """From the first room to the last flush."""
         self._ended = {end.header.name: end for end in await asyncio.to_thread(self._open_sessions)}
         async with AsyncExitStack() as stack:
-            if MODEL in self.worlds:
+            if MODEL in self.offer.worlds:
                 rules, cfg = build(self.cfg.model), self.cfg
                 self.model = ModelProcess(rules, cfg.weights, cfg.device, self.lobby.rules.max_rooms)
                 await stack.enter_async_context(self.model.running())
             await stack.enter_async_context(self.lobby.running())
             await stack.enter_async_context(self.generator.running())
-            beside = [asyncio.create_task(task) for task in (self._open_rooms(), self._feel_lag())]
+            beside = [asyncio.create_task(task) for task in (self._open_first_rooms(), self._feel_lag())]
             try:
                 yield
             finally:
@@ -153,21 +152,16 @@ class Host:
         prompt: str = "",
     ) -> RoomOrder:
         """A room as somebody asks for it, with this server's habits where they say nothing. Raises ValueError."""
+        offer = self.offer
         order = RoomOrder(
             name=name,
-            world=world or self.worlds[0],
-            num_players=num_players or int(self.cfg.first_room.num_players),
-            camera=camera or str(self.cfg.game.camera),
+            world=world or offer.worlds[0],
+            num_players=num_players or min(int(self.cfg.first_room.num_players), offer.max_players),
+            camera=camera or offer.model_camera,
             seed=int(self.cfg.seed) if seed is None else seed,
             prompt=prompt,
         )
-        if order.world not in self.worlds:
-            hint = "; start the server with world=model" if order.world == MODEL else ""
-            raise ValueError(f"this server has the worlds {', '.join(self.worlds)}, got {order.world!r}{hint}")
-        if order.world == MODEL and order.camera != self.cfg.game.camera:
-            raise ValueError(f"this model has learned the camera {self.cfg.game.camera!r}, got {order.camera!r}")
-        if order.camera not in self.cfg.cameras:
-            raise ValueError(f"cameras are {', '.join(self.cfg.cameras)}, got {order.camera!r}")
+        offer.check(order)
         return order
 
     def make_room(self, order: RoomOrder) -> OpenRoom:
@@ -175,11 +169,10 @@ class Host:
         end = self._ended.pop(order.name, None)
         if end is not None:
             order = _order_of(end.header)
-        node = self._game_node(order)
-        game: Snowglobe = build(node)
-        truth = TruthWorld(game, order.seed)
+        game = self.offer.game(order)
+        truth = world_of(game, order.seed)
         end = None if end is None else self._taken_up(truth, end)
-        recorder = Recorder(self.recording, self._played(order, to_dict(node), truth.fps), self.player_key)
+        recorder = Recorder(self.recording, self._played(order, game, truth.fps), self.player_key)
         recorder.begin(truth.start(), None if end is None else end.seats)
         make = self._truth_room if order.world == TRUTH else self._model_room
         found = make(order, truth, recorder, -1 if end is None else end.last_tick)
@@ -188,16 +181,16 @@ class Host:
             found.room.keep_seat(number, record.resume, self.clock.now())
         return found
 
-    def _truth_room(self, order: RoomOrder, truth: TruthWorld, recorder: Recorder, last_tick: int) -> OpenRoom:
+    def _truth_room(self, order: RoomOrder, truth: ServedWorld, recorder: Recorder, last_tick: int) -> OpenRoom:
         room = self._room(order, truth, recorder, last_tick, self.harness.room)
         loop = GameLoop(room, TruthViews(truth), self.clock, int(self.cfg.max_behind))
         return OpenRoom(order, room, loop, truth, recorder)
 
-    def _room(self, order: RoomOrder, truth: TruthWorld, recorder: Recorder, last_tick: int, rules: RoomRules) -> Room:
+    def _room(self, order: RoomOrder, truth: ServedWorld, recorder: Recorder, last_tick: int, rules: RoomRules) -> Room:
         life = secrets.token_hex(4)
         return Room(order.name, truth, rules, on_final=recorder.final, last_tick=last_tick, life=life)
 
-    def _model_room(self, order: RoomOrder, truth: TruthWorld, recorder: Recorder, last_tick: int) -> OpenRoom:
+    def _model_room(self, order: RoomOrder, truth: ServedWorld, recorder: Recorder, last_tick: int) -> OpenRoom:
         """A room whose pictures a model makes, a block at a time: keys that come too late for one act in the next."""
         assert self.model is not None
         many = warn_of_players({"num_players": self.model.shape.num_players}, truth.num_players)
@@ -220,7 +213,7 @@ class Host:
     def _played(self, order: RoomOrder, game: Mapping[str, Any], fps: float) -> Played:
         return Played(order.name, game, order.seed, fps, order.world, self._weights_of(order), order.prompt)
 
-    def _taken_up(self, truth: TruthWorld, end: SessionEnd) -> SessionEnd | None:
+    def _taken_up(self, truth: ServedWorld, end: SessionEnd) -> SessionEnd | None:
         """Brings a world to where its session ended; where it cannot be brought there, it begins anew."""
         try:
             truth.start_from(state_at_end(truth, end))
@@ -247,17 +240,18 @@ class Host:
             order = self.order(**asdict(wanted))
         except (KeyError, ValueError):
             return False
-        first = self.cfg.first_room
-        is_same = header.game == to_dict(self._game_node(order)) and header.weights == self._weights_of(order)
-        return is_same and (order.name != first.name or order == self.order(first.name))
-
-    def _game_node(self, order: RoomOrder) -> DictConfig:
-        node = OmegaConf.merge(self.cfg.game, {"num_players": order.num_players, "camera": order.camera})
-        assert isinstance(node, DictConfig)
-        return node
+        first = self.cfg.first_room.name
+        is_same = header.game == self.offer.game(order) and header.weights == self._weights_of(order)
+        return is_same and (order.name != first or order == self.order(first))
 
     def _weights_of(self, order: RoomOrder) -> str:
         return Path(self.cfg.weights).name if order.world == MODEL else ""
+
+    async def _open_first_rooms(self) -> None:
+        try:
+            await self._open_rooms()
+        except Exception as mistake:  # whatever it is: without its first rooms a server would say "warming up" for ever
+            self.failure = mistake
 
     async def _open_rooms(self) -> None:
         """The worlds that were being played when the last server ended, then the first room."""

@@ -15,7 +15,7 @@ import numpy as np
 from gamegen_x.games.door import Frame
 from gamegen_x.serve.errors import ErrorCode
 from gamegen_x.serve.game_loop import GameLoop, Viewer
-from gamegen_x.serve.played_world import TruthWorld
+from gamegen_x.serve.played_world import ServedWorld
 from gamegen_x.serve.recorder import Recorder
 from gamegen_x.serve.room import Room
 from gamegen_x.serve.seat import JoinError, Presence
@@ -49,7 +49,7 @@ class OpenRoom:
     order: RoomOrder
     room: Room
     loop: GameLoop
-    truth: TruthWorld
+    truth: ServedWorld
     recorder: Recorder
     close: Callable[[], None] = lambda: None  # what else is to be given back
     task: asyncio.Task[None] | None = None

@@ -14,7 +14,7 @@ import multiprocessing
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection as Pipe
@@ -27,12 +27,12 @@ import numpy as np
 import numpy.typing as npt
 
 from gamegen_x.games.door import Frame as Picture
-from gamegen_x.games.snowglobe_conditions import FACTS, INSTRUCTIONS
 from gamegen_x.schema.action_space import ActionSpace
 from gamegen_x.schema.trace import MAX_PLAYERS
-from gamegen_x.schema.weights_folder import read_config
+from gamegen_x.schema.weights_folder import players_together, read_config
 from gamegen_x.serve.children import check_niceness, end_child
 from gamegen_x.serve.model_worker import (
+    NOTHING_SEEN,
     CloseRequest,
     Drawn,
     DrawRequest,
@@ -43,17 +43,14 @@ from gamegen_x.serve.model_worker import (
     WorkerSettings,
     run,
 )
-from gamegen_x.serve.played_world import State, TruthWorld
+from gamegen_x.serve.played_world import ServedWorld, State
 from gamegen_x.serve.room import Block, Room
 from gamegen_x.world.facts import Facts, stacked
-from gamegen_x.world.state import WorldState
 
 log = logging.getLogger(__name__)
 Requests: TypeAlias = "SimpleQueue[DrawRequest | CloseRequest | None]"  # None: there will be no more
 WATCH_SECONDS = 0.1
 FEWER_STEPS = "fewer_steps"  # of the ladder
-_SKIES: Mapping[str, str] = {"clear": "clear", "rain": "rainy", "snow": "snowy", "fog": "foggy"}
-_NUMBERS = ("No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight")
 
 
 @dataclass(frozen=True)
@@ -90,7 +87,7 @@ def read_shape(weights: str) -> Shape:
         keys=ActionSpace.from_dict(config["action_space"]).keys,
         fps=float(config["fps"]),
         is_told=(config.get("drawn_state") or {}).get("channels") is not None,
-        num_players=config.get("num_players"),
+        num_players=players_together(config),
     )
 
 
@@ -261,17 +258,13 @@ def _write(pipe: Pipe, requests: Requests) -> None:
 
 
 class ModelViews:
-    """One room's pictures, made by the model. What players saw before, the truth's renderer made."""
+    """One room's pictures, made by the model. What players saw before they came, the truth's renderer made; where it
+    has none, they saw nothing."""
 
     can_skip = False
 
-    def __init__(self, process: ModelProcess, truth: TruthWorld, session: int, prompt: str = "") -> None:
+    def __init__(self, process: ModelProcess, truth: ServedWorld, session: int, prompt: str = "") -> None:
         shape = process.shape
-        if shape.keys != truth.keys.keys or (shape.height, shape.width) != (truth.game.height, truth.game.width):
-            raise ValueError(
-                f"these weights draw {shape.height}x{shape.width} for the keys {list(shape.keys)}; the game has "
-                f"{truth.game.height}x{truth.game.width} and {list(truth.keys.keys)}"
-            )
         self.process, self.truth, self.session, self.prompt = process, truth, session, prompt
         self.room: Room | None = None  # set once: the room needs the views' world, and the views the room's seats
         self._region = process.take_region()
@@ -283,7 +276,7 @@ class ModelViews:
         self._generation = -1
         self._known: dict[int, int] = {}  # seat -> visit that the model has seen
         self._instruction = ""
-        self._target = np.array(start.conditions.target)
+        self._heard = start  # the state up to which the world has been listened to
 
     @property
     def is_ready(self) -> bool:
@@ -303,7 +296,7 @@ class ModelViews:
             "facts": self._facts(block.states),
             "seats": tuple(seats),
             "newcomers": await asyncio.to_thread(self._seen_by, newcomers) if newcomers else {},
-            "prompt": self.prompt or prompt_of(block.states[0], len(seats)),
+            "prompt": self.prompt or self.truth.scene(block.states[0], len(seats)),
             "instruction": self._instruction,
             "is_fresh": is_fresh,
             "is_hurried": self.room.ladder.has_reached(FEWER_STEPS),
@@ -323,6 +316,8 @@ class ModelViews:
 
     def _seen_by(self, seats: Sequence[int]) -> dict[int, Past]:
         """What the truth's renderer shows of the last blocks; before the first one, the beginning, standing still."""
+        if not self.truth.is_drawn:
+            return dict.fromkeys(seats, NOTHING_SEEN)
         past = list(self._past)
         past = [past[0]] * (-len(past) % self.process.shape.frames) + past
         views = self.truth.draw([state for state, _ in past], np.stack([keys for _, keys in past]))
@@ -336,30 +331,12 @@ class ModelViews:
         """The truth of these ticks, where the model is told it."""
         if not self.process.shape.is_told:
             return None
-        return stacked([self.truth.game.facts_of(state) for state in states])
+        return stacked([self.truth.facts_of(state) for state in states])
 
-    def _listen(self, state: WorldState) -> None:
+    def _listen(self, state: State) -> None:
         """What the world was asked for, as a sentence: the model hears the newest."""
-        for number in np.flatnonzero(state.conditions.target != self._target).tolist():
-            self._instruction = sentence_for(number, int(state.conditions.target[number]))
-        self._target = np.array(state.conditions.target)
-
-
-def sentence_for(fact: int, target: int) -> str:
-    """A sentence that asks for a class of a fact: the same one always."""
-    name = list(FACTS)[fact]
-    effect = name, FACTS[name][target]
-    return next(phrase for phrase, each in INSTRUCTIONS.items() if each == effect)
-
-
-def prompt_of(state: WorldState, num_players: int) -> str:
-    """The scene in the words of the captions that models learn from."""
-    weather, time_of_day, season = (
-        classes[target] for classes, target in zip(FACTS.values(), state.conditions.target.tolist(), strict=True)
-    )
-    who = f"{_NUMBERS[num_players]} player{'' if num_players == 1 else 's'} walk{'s' if num_players == 1 else ''}"
-    article = "an" if season[0] in "aeiou" else "a"
-    return f"{who} through {article} {season} land on a {_SKIES[weather]} {time_of_day}."
+        self._instruction = self.truth.asked(self._heard, state) or self._instruction
+        self._heard = state
 
 
 def _padded(keys: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

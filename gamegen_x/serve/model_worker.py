@@ -64,9 +64,12 @@ class WorkerSettings:
 class Past:
     """What a player has seen before: the model goes on from there."""
 
-    frames: Pixels  # t h w 3
+    frames: Pixels  # t h w 3; no frames: nothing
     keys: Pixels  # t k
     facts: Facts | None  # t ..., for weights that are told them
+
+
+NOTHING_SEEN = Past(np.zeros((0, 0, 0, 3), np.uint8), np.zeros((0, 0), np.uint8), None)
 
 
 @dataclass(frozen=True)
@@ -209,6 +212,9 @@ class Worker:
 
         if past is None:
             raise ValueError(f"the model does not know what seat {slot} has seen")
+        if not len(past.frames):
+            self.sampler.join(stream, slot)
+            return
         frames = from_pixels(torch.from_numpy(past.frames.copy()))
         told = self._told(past.facts)
         own = None if told is None else replace(told, state=told.state[slot : slot + 1], near=None)

@@ -18,37 +18,28 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from gamegen_x.config import build, entry_point, to_dict
+from gamegen_x.config import entry_point, to_dict
 from gamegen_x.games.door import Frame as Picture
 from gamegen_x.games.record import SeatVideo, VideoSettings
-from gamegen_x.games.snowglobe import Snowglobe
 from gamegen_x.schema.files import sync_folder
 from gamegen_x.schema.trace import TextEvent, Trace
-from gamegen_x.serve.played_world import TruthWorld
+from gamegen_x.serve.offer import world_of
+from gamegen_x.serve.played_world import ServedWorld, State
 from gamegen_x.serve.restore import PlayedTick, played_again
 from gamegen_x.serve.session_log import SUFFIX, Session, read_session
 from gamegen_x.world.facts import Facts, stacked
 from gamegen_x.world.snapshot import read_keyframe
-from gamegen_x.world.state import WorldState
 
 TRUTH, SHOWN = "truth", "shown"
-_OF_PLAYERS = ("pose", "airborne", "carrying", "terrain")  # arrays of facts_now with a row a player
+_OF_PLAYERS = ("pose", "airborne", "carrying", "terrain", "position", "angle")  # facts with a row a player
 _OF_PAIRS = ("visible", "screen_xy", "near")
 
 
-def world_of(session: Session) -> TruthWorld:
-    """The world of a log, built as the server built it."""
-    node = OmegaConf.create(session.header.game)
-    assert isinstance(node, DictConfig)
-    game: Snowglobe = build(node)
-    return TruthWorld(game, session.header.seed)
-
-
-def replayed(session: Session, world: TruthWorld) -> Iterator[PlayedTick]:
+def replayed(session: Session, world: ServedWorld) -> Iterator[PlayedTick]:
     """The session again, from its keys and sentences. Raises ValueError at the first state that is another one."""
-    state: WorldState = read_keyframe(session.header.start, world.start())
+    state: State = read_keyframe(session.header.start, world.start())
     return played_again(world, state, session.ticks)
 
 
@@ -89,31 +80,35 @@ def replay(path: Path, output: Path, pictures: str, video: VideoSettings) -> dic
 def _written(
     session: Session, folder: Path, seats: Sequence[int], ticks: range, pictures: str, video: VideoSettings
 ) -> Trace:
-    world = world_of(session)
-    game = world.game
+    world = world_of(session.header.game, session.header.seed)
+    if pictures == TRUTH and not world.is_drawn:
+        raise ValueError(
+            f"nobody can draw what was true in {session.header.name!r}: its truth is a network's, of "
+            f"{session.header.weights}; pictures=shown takes what its players saw"
+        )
     rows: list[npt.NDArray[np.uint8]] = []
     facts: list[Facts] = []
     with ExitStack() as stack:
         videos = []
         for place in range(len(seats)):
-            videos.append(SeatVideo(folder / f"seat-{place}.mp4", game.height, game.width, game.fps, video))
+            videos.append(SeatVideo(folder / f"seat-{place}.mp4", world.height, world.width, world.fps, video))
             stack.callback(videos[-1].close)
         last: dict[int, Picture] = {}
         for played in replayed(session, world):
             if played.tick not in ticks:
                 continue
-            game.state = played.state
-            facts.append({name: _of_seats(name, array, seats) for name, array in game.facts_now().items()})
+            state = played.state
+            facts.append({name: _of_seats(name, array, seats) for name, array in world.facts_of(state).items()})
             rows.append(played.keys[seats])
-            views = world.draw([played.state], played.keys[None])[0] if pictures == TRUTH else None
+            views = world.draw([state], played.keys[None])[0] if pictures == TRUTH else None
             for place, seat in enumerate(seats):
                 last[seat] = views[seat] if views is not None else _shown(session, played.tick, seat, last)
                 videos[place].write(last[seat])
         for finished in videos:
             finished.finish()
+    described = world.described(state)
     trace = Trace(
         folder=folder,
-        game=str(game.metadata["name"]),
         seed=session.header.seed,
         fps=session.header.fps,
         action_space=world.keys,
@@ -126,11 +121,10 @@ def _written(
             for seat, text in record.texts
             if record.tick in ticks and seat in seats
         ),
-        camera=game.camera,
-        licence=game.licence,
-        attribution=game.attribution,
-        facts=game.facts,
-        outcome={**game.outcome(), "pictures": session.header.weights if pictures == SHOWN else TRUTH},
+        **{
+            **described,
+            "outcome": {**described["outcome"], "pictures": session.header.weights if pictures == SHOWN else TRUTH},
+        },
     )
     trace.save()
     return trace

@@ -11,10 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from gamegen_x.serve.delta import StateCodec
-from gamegen_x.serve.played_world import TruthWorld
+from gamegen_x.serve.played_world import ServedWorld, State
 from gamegen_x.serve.session_log import SUFFIX, SessionEnd, TickRecord, read_end, read_header
 from gamegen_x.world.snapshot import read_keyframe
-from gamegen_x.world.state import WorldState
 
 log = logging.getLogger(__name__)
 
@@ -24,11 +23,11 @@ class PlayedTick:
     """One tick of a replay: the state after it, and the keys `[p k]` that led to it."""
 
     tick: int
-    state: WorldState
+    state: State
     keys: npt.NDArray[np.uint8]
 
 
-def played_again(world: TruthWorld, state: WorldState, ticks: Sequence[TickRecord]) -> Iterator[PlayedTick]:
+def played_again(world: ServedWorld, state: State, ticks: Sequence[TickRecord]) -> Iterator[PlayedTick]:
     """Some ticks again, from the state before them. Raises ValueError at the first state that is another one."""
     codec = StateCodec.of_state(world.start())
     for record in ticks:
@@ -46,9 +45,9 @@ def played_again(world: TruthWorld, state: WorldState, ticks: Sequence[TickRecor
         yield PlayedTick(record.tick, state, keys)
 
 
-def state_at_end(world: TruthWorld, end: SessionEnd) -> WorldState:
+def state_at_end(world: ServedWorld, end: SessionEnd) -> State:
     """The state in which a session ended. Raises ValueError where this game is not the one that was played."""
-    state: WorldState = read_keyframe(end.state, world.start())
+    state: State = read_keyframe(end.state, world.start())
     for played in played_again(world, state, end.later):
         state = played.state
     return state

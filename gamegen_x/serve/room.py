@@ -66,7 +66,7 @@ class RoomRules:
     ticks_late: int  # how far the world goes back
     ticks_ahead: int  # how far ahead keys may be sent
     hold_ticks: int  # how long a guess repeats what was held
-    one_shot: Sequence[str]  # keys that a guess never repeats
+    one_shot: Sequence[str]  # keys that a guess never repeats, of any game
     input_copies: int  # ticks that each Input repeats
     max_spectators: int
     keyframe_every: int  # ticks; 0: only where one is needed
@@ -145,7 +145,7 @@ class Room:
         self.metrics, self.ladder = SyncMetrics(), Ladder(rules.ladder)
         self.codec = StateCodec.of_state(world.start())
         self.is_overloaded = False  # what the driver says of the last block
-        self._one_shot = _bits(world.keys.encode(rules.one_shot))
+        self._one_shot = _bits(world.keys.encode(key for key in rules.one_shot if key in world.keys.keys))
         self._all_keys = (1 << world.keys.num_keys) - 1
         self._past: dict[int, _Past] = {last_tick: _Past(world.start())}
         self._texts: dict[int, list[tuple[int, str]]] = {}

@@ -79,6 +79,7 @@ class DynamicsTask(Task):
         if self.training:
             is_whole = batch.is_player.all(dim=1)  # a world does not begin with somebody who is not there
             self.transition.keep(true[is_whole, 0], seen[is_whole, 0].float())
+            self.transition.note(true.movedim(2, 1)[batch.is_player])
         error = (foreseen - true[:, 1:]).abs().sum(-1)
         known = self._known(batch, seen[:, 1:])
         weight = known * seen[:, 1:]

@@ -5,7 +5,7 @@ import torch
 
 from gamegen_x.models.transition import Transition
 
-SHAPE = {"num_players": 2, "num_places": 3, "num_keys": 4, "hidden": 16, "num_beginnings": 4}
+SHAPE = {"num_players": 2, "num_places": 3, "num_keys": 4, "hidden": 16, "num_beginnings": 4, "ground_side": 0}
 
 
 @pytest.fixture
@@ -112,6 +112,7 @@ def egocentric():
         fastest=0.2,
         num_beginnings=4,
         egocentric=True,
+        ground_side=8,
     )
     torch.nn.init.normal_(network.out[-1].weight, std=0.1)
     return network
@@ -153,3 +154,44 @@ def test_a_step_forward_is_one_wherever_a_player_looks(egocentric):
     after_turned, _ = egocentric.rollout(turned, seen, held, given(False, False))
     expected = torch.stack([-after[..., 1], after[..., 0]], dim=-1)
     torch.testing.assert_close(after_turned, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_nobody_leaves_the_ground_on_which_recordings_have_shown_players(egocentric):
+    """A corridor of two squares of eight along x. Walls stop; along them a step slides; who is outside is free."""
+    egocentric.eval()
+    middle = torch.tensor([0.0, 0.0])
+    looks = torch.tensor([1.0, 0.0])
+    inside = torch.stack([torch.tensor([-0.1, 0.1]), looks])
+    egocentric.note(torch.stack([torch.stack([middle, looks]), inside]))
+    assert egocentric.ground.sum() == 2
+
+    def end(start, change):
+        before = torch.stack([torch.tensor(start), looks])[None, None]
+        after = before.clone()
+        after[..., 0, :] += torch.tensor(change)
+        return egocentric._on_ground(before, after)[0, 0, 0].tolist()
+
+    assert end([0.1, 0.1], [0.0, 0.1]) == pytest.approx([0.1, 0.2])
+    assert end([0.1, 0.1], [0.0, 0.2]) == pytest.approx([0.1, 0.1])
+    assert end([0.1, 0.1], [-0.2, 0.2]) == pytest.approx([-0.1, 0.1])
+    assert end([0.1, 0.1], [0.2, -0.05]) == pytest.approx([0.1, 0.05])
+    assert end([0.1, 0.5], [0.1, 0.1]) == pytest.approx([0.2, 0.6])
+    assert end([0.24, 0.24], [2.0, 2.0]) == pytest.approx([0.24, 0.24])
+
+
+def test_only_networks_in_use_keep_to_the_ground(egocentric):
+    places, seen, held = clips()
+    places, seen = places[:, :, :, :2].clamp(-0.01, 0.01), seen[..., :2]
+    egocentric.note(places[:, 0])
+    with torch.no_grad():
+        egocentric.out[-1].bias[:4] = 0.3
+    free, _ = egocentric.rollout(places, seen, held, given(False, False))
+    kept, _ = egocentric.eval().rollout(places, seen, held, given(False, False))
+    assert free[..., 0, :].abs().max() > 0.26
+    assert kept[..., 0, :].abs().max() < 0.26
+    assert torch.isfinite(kept).all()
+
+
+def test_ground_is_of_players_on_a_map():
+    with pytest.raises(ValueError, match="egocentric=true"):
+        Transition(**SHAPE | {"ground_side": 4}, num_frequencies=3, fastest=0.1, egocentric=False)

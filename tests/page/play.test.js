@@ -27,8 +27,23 @@ test("keys that the page, the browser or other keys need are none of the world's
   for (const code of ["KeyF", "Digit1", "Space", "ArrowUp", "Numpad8", "Comma", "Backspace"]) assert.ok(isForGames(code), code);
 });
 
+test("arrows walk, but where a world turns by them they turn, and each game keeps its own changes", () => {
+  const doom = ["w", "a", "s", "d", "left", "right", "space"];
+  const stored = {};
+  const snow = new KeyMap(KEYS, storage(stored));
+  assert.equal(snow.keyOf("ArrowLeft"), "a");
+  snow.assign("e", "KeyF");
+  const map = new KeyMap(doom, storage(stored));
+  assert.deepEqual(["ArrowLeft", "ArrowRight", "ArrowUp", "KeyA"].map((code) => map.keyOf(code)), ["left", "right", "w", "a"]);
+  const held = new HeldKeys(map);
+  held.readGamepad(pad({ axes: [0, 0, -0.9, 0] }));
+  assert.equal(held.take(), 1 << 4);
+  held.readGamepad(pad({ axes: [0, 0, 0.9, 0] }));
+  assert.equal(held.take(), 1 << 5);
+});
+
 test("a damaged key map is forgotten", () => {
-  assert.equal(new KeyMap(KEYS, storage({ "ggx.keymap": "{half" })).keyOf("KeyW"), "w");
+  assert.equal(new KeyMap(KEYS, storage({ [`ggx.keymap.${KEYS.join("+")}`]: "{half" })).keyOf("KeyW"), "w");
 });
 
 test("a key is held while anything holds it, and a tap is seen once", () => {

@@ -21,6 +21,7 @@ DESCRIPTION = {
     "fastest": 0.1,
     "num_beginnings": 4,
     "egocentric": False,
+    "ground_side": 0,
 }
 
 

@@ -1,5 +1,4 @@
 import asyncio
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -69,15 +68,6 @@ def test_a_port_or_host_that_cannot_be_is_said():
         command.listen("127.0.0.1", 99999)
     with pytest.raises(ValueError, match=r"host=127\.0\.0\.1"):
         command.listen("203.0.113.7", 0)
-
-
-def test_weights_of_another_game_are_refused_before_anything_starts():
-    weights = Path(__file__).parents[2] / "weights"
-    command.check_game(serve_config(f"weights={weights / 'snowglobe-duo'}"))
-    with pytest.raises(
-        ValueError, match=r"draws another game .* left right space.* Snowglobe, has .* e q, .*sample\.py"
-    ):
-        command.check_game(serve_config(f"weights={weights / 'vizdoom-duel'}"))
 
 
 def test_missing_weights_and_packages_are_said_with_what_to_run(tmp_path, monkeypatch):

@@ -7,13 +7,12 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
-import pytest
 from servers import serve_config
 
 from gamegen_x.config import build
 from gamegen_x.games.snowglobe_conditions import FACTS
-from gamegen_x.serve.model_process import ModelProcess, ModelViews, prompt_of, sentence_for
-from gamegen_x.serve.played_world import TruthWorld
+from gamegen_x.serve.model_process import ModelProcess, ModelViews
+from gamegen_x.serve.played_world import TruthWorld, scene_of, sentence_for
 from gamegen_x.serve.protocol import PROTOCOL, Hello, Text
 from gamegen_x.serve.room import REBIND, Room
 
@@ -106,17 +105,11 @@ def test_the_model_hears_what_the_world_was_asked_for():
     views = ModelViews(process, TruthWorld(build(cfg.game), 3), 3)
     room = Room("r", views.truth, build(cfg.room).room)
     seat, _ = room.join(Hello(PROTOCOL, "r"), 0.0)
-    wanted = next(name for name in FACTS["weather"] if FACTS["weather"].index(name) != views._target[0])
+    wanted = next(
+        name for name in FACTS["weather"] if FACTS["weather"].index(name) != views._heard.conditions.target[0]
+    )
     sentence = sentence_for(0, FACTS["weather"].index(wanted))
     room.receive(seat, Text(1, sentence), 30.0)
     views._listen(room.advance(31.0).states[-1])
     assert views._instruction == sentence
-    assert prompt_of(room.state, 2).startswith("Two players walk through a")
-
-
-def test_weights_for_another_game_are_refused():
-    cfg = serve_config("game.num_players=1", "game.height=32", "game.width=32")
-    shape = SimpleNamespace(frames=4, height=64, width=64, keys=tuple(cfg.game["keys"]["keys"]))
-    process = SimpleNamespace(shape=shape, rules=SimpleNamespace(past_blocks=2), take_region=lambda: 0)
-    with pytest.raises(ValueError, match=r"64x64.*32x32"):
-        ModelViews(process, TruthWorld(build(cfg.game), 3), 3)
+    assert scene_of(room.state, 2).startswith("Two players walk through a")

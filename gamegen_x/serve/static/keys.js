@@ -13,20 +13,20 @@ const DEFAULTS = {
 };
 const STICK = 0.4; // how far a stick is pushed before it counts
 const BUTTONS = { 0: "space", 1: "e", 2: "e", 3: "q", 4: "q", 5: "q", 12: "w", 13: "s", 14: "a", 15: "d" };
-const STORED = "ggx.keymap";
 
 export class KeyMap {
   /** `storage` keeps what the player changed. */
   constructor(keys, storage) {
     this.keys = keys;
     this.storage = storage;
+    this.stored = `ggx.keymap.${keys.join("+")}`; // each game has its own
     let changed = {};
     try {
-      changed = JSON.parse(storage.getItem(STORED) ?? "{}");
+      changed = JSON.parse(storage.getItem(this.stored) ?? "{}");
     } catch {
       changed = {}; // somebody else's, or half of one: the defaults will do
     }
-    this.codes = Object.fromEntries(keys.map((key) => [key, changed[key] ?? DEFAULTS[key] ?? [codeOf(key)]]));
+    this.codes = Object.fromEntries(keys.map((key) => [key, changed[key] ?? usualCodes(key, keys)]));
   }
 
   /** The world's key for a key of the keyboard; undefined where it has none. */
@@ -38,12 +38,12 @@ export class KeyMap {
   assign(key, code) {
     for (const other of this.keys) this.codes[other] = this.codes[other].filter((each) => each !== code);
     this.codes[key] = [code];
-    this.storage.setItem(STORED, JSON.stringify(this.codes));
+    this.storage.setItem(this.stored, JSON.stringify(this.codes));
   }
 
   reset() {
-    this.storage.removeItem(STORED);
-    this.codes = Object.fromEntries(this.keys.map((key) => [key, DEFAULTS[key] ?? [codeOf(key)]]));
+    this.storage.removeItem(this.stored);
+    this.codes = Object.fromEntries(this.keys.map((key) => [key, usualCodes(key, this.keys)]));
   }
 }
 
@@ -90,7 +90,7 @@ export class HeldKeys {
     if (x > STICK) wanted.add("d");
     if (y < -STICK) wanted.add("w");
     if (y > STICK) wanted.add("s");
-    if (Math.abs(turn) > STICK) wanted.add("q");
+    if (Math.abs(turn) > STICK) wanted.add(this.map.keys.includes("left") ? (turn < 0 ? "left" : "right") : "q");
     const source = `pad ${pad.index}`;
     for (const key of this.map.keys) {
       if (wanted.has(key) && !this.sources.get(key)?.has(source)) this.press(key, source);
@@ -113,6 +113,13 @@ export function isForGames(code) {
 export function labelOf(code) {
   const arrows = { ArrowUp: "↑", ArrowLeft: "←", ArrowDown: "↓", ArrowRight: "→", Space: "space" };
   return arrows[code] ?? code.replace(/^(Key|Digit)/, "").toLowerCase();
+}
+
+/** The keys of the keyboard for a key of the world, before anybody changes them. Arrows walk, unless the world's turn. */
+function usualCodes(key, keys) {
+  const codes = DEFAULTS[key] ?? [codeOf(key)];
+  const taken = ["left", "right"].filter((each) => each !== key && keys.includes(each)).flatMap((each) => DEFAULTS[each]);
+  return codes.filter((code) => !taken.includes(code));
 }
 
 function codeOf(key) {

@@ -32,24 +32,32 @@ function explained(detail, status) {
 
 export function showLobby(facts) {
   $("lobby").hidden = false;
-  const isModel = facts.worlds.includes("model");
-  $("lead").textContent = isModel
-    ? `A planet whose pictures a neural network (${facts.weights}) makes while you play. Its truth is kept by a game, so that everybody stays in the same world.`
-    : "A small planet, drawn by the game that the models learn from. Walk, roll snow, throw it at your friends, and tell the weather what to do.";
+  $("lead").textContent = leadOf(facts);
   fill($("new-room").elements.world, facts.worlds.map((world) => [world, `${WORLDS[world]}`]));
   fill($("new-room").elements.camera, facts.cameras.map((camera) => [camera, LOOKS[camera] ?? camera]));
+  $("camera-row").hidden = facts.cameras.length < 2;
+  $("seed-row").hidden = facts.is_learned;
   const { world, num_players: seats } = $("new-room").elements;
+  seats.max = facts.max_players;
+  seats.value = Math.min(seats.value, facts.max_players);
   const showChoice = () => {
-    $("prompt-row").hidden = world.value !== "model";
+    $("prompt-row").hidden = world.value !== "model" || facts.is_learned;
     tell($("form-said"), world.value === "model" ? warnOfPlayers(facts, Number(seats.value)) : "");
   };
   for (const field of [world, seats]) field.addEventListener("change", showChoice);
   showChoice();
   $("new-room").addEventListener("submit", openRoom);
   $("order").addEventListener("submit", order);
-  $("order-hint").textContent = `${facts.weights} draws it from your words and keys, as fast as this server's machine allows.`;
+  $("order").hidden = facts.is_learned; // clips are of another game
+  $("order-hint").textContent = `${facts.clip_weights} draws it from your words and keys, as fast as this server's machine allows.`;
   showRooms();
   setInterval(showRooms, POLL_MS);
+}
+
+function leadOf({ worlds, weights, is_learned: isLearned }) {
+  if (isLearned) return `A world that neural networks (${weights}) learned from play: one knows where everybody goes by the keys they press, another draws what each of you sees. No game runs behind it.`;
+  if (worlds.includes("model")) return `A planet whose pictures a neural network (${weights}) makes while you play. Its truth is kept by a game, so that everybody stays in the same world.`;
+  return "A small planet, drawn by the game that the models learn from. Walk, roll snow, throw it at your friends, and tell the weather what to do.";
 }
 
 export function warnOfPlayers({ weights, num_players: learned }, seats) {

@@ -9,7 +9,7 @@ import { PlayLog } from "./play_log.js";
 import { download, savePicture, startFilm } from "./recording.js";
 import { Session } from "./session.js";
 import { View, shiftOf } from "./view.js";
-import { DOES, nameOf, refusalOf, sentenceOf, troubleOf } from "./words.js";
+import { nameOf, refusalOf, sentenceOf, troubleOf } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 const query = new URLSearchParams(location.search);
@@ -73,7 +73,7 @@ async function prepare(page) {
   const found = await ask("rooms", { name: page.room }, AbortSignal.timeout(PATIENCE_MS));
   Object.assign(page, { world: found.world, camera: found.camera });
   $("room-kind").textContent = WORLDS[found.world];
-  $("ghost-row").hidden = found.world !== "model";
+  $("ghost-row").hidden = !found.has_ghost;
 }
 
 /** Who this browser is: a number of its own, of which recordings keep a keyed hash. */
@@ -116,7 +116,7 @@ function welcome(page, message) {
   page.view.newestSeq = 0; // another game loop may count anew
   $("trouble").hidden = true;
   tell($("say-said"), "");
-  $("say").hidden = message.role !== "player";
+  $("say").hidden = message.role !== "player" || !page.facts.sentences.length;
   $("keys").hidden = message.role !== "player";
   showHere(page);
   remember(page, message.role === "player" ? `You are ${nameOf(message.seat)}` : "You are watching");
@@ -291,7 +291,7 @@ function addKeys(page) {
 function labelKeys(page) {
   for (const button of $("keys").children) {
     const codes = page.keyMap.codes[button.dataset.key];
-    const does = DOES[button.dataset.key] ?? "";
+    const does = page.facts.does[button.dataset.key] ?? "";
     button.replaceChildren(codes.length ? labelOf(codes[0]) : button.dataset.key, Object.assign(document.createElement("small"), { textContent: does }));
     button.setAttribute("aria-label", `${does || button.dataset.key}, on ${codes.map(labelOf).join(" or ") || "no key"}`);
   }

@@ -21,9 +21,6 @@ const WORDS = {
   hit: (who) => `${who} hit you with a snowball`,
 };
 
-/** What a key does, where that is known. */
-export const DOES = { w: "up", s: "down", a: "left", d: "right", space: "jump, throw", e: "snow", q: "turn" };
-
 /** The sentence for an event, or an empty one for what is not worth a line: bodies without a player meet nobody. */
 export function sentenceOf(event, here) {
   if ((event.kind === "met" || event.kind === "parted") && !here.has(event.subject)) return "";

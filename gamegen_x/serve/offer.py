@@ -1,0 +1,105 @@
+"""Offer: what rooms a server can have, by who says what is true in them: the game's rules, or a network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from gamegen_x.config import build, to_dict
+from gamegen_x.games.snowglobe_conditions import INSTRUCTIONS
+from gamegen_x.schema.trace import MAX_PLAYERS
+from gamegen_x.schema.weights_folder import read_config
+from gamegen_x.serve.lobby import MODEL, TRUTH, RoomOrder
+from gamegen_x.serve.played_world import ServedWorld, TruthWorld
+
+LEARNED = "gamegen_x.serve.learned_truth.LearnedTruth"
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What a room may be. The first of `worlds` and of `cameras` is what it is where nobody says."""
+
+    worlds: Sequence[str]
+    cameras: Sequence[str]
+    model_camera: str  # the only one in which the model draws
+    fps: float
+    max_players: int
+    keys: str  # name of the action space
+    sentences: Sequence[str]  # that change the world
+    node: DictConfig  # what builds its world, but for the number of players and the camera
+
+    @property
+    def is_learned(self) -> bool:
+        """Whether a network says what is true, and nobody can draw it but the model."""
+        return bool(self.node["_target_"] == LEARNED)
+
+    def check(self, order: RoomOrder) -> None:
+        """Raises ValueError where this server has no such room."""
+        if order.world not in self.worlds:
+            hint = "; start the server with world=model" if order.world == MODEL else ""
+            raise ValueError(f"this server has the worlds {', '.join(self.worlds)}, got {order.world!r}{hint}")
+        if order.world == MODEL and order.camera != self.model_camera:
+            raise ValueError(f"this model has learned the camera {self.model_camera!r}, got {order.camera!r}")
+        if order.camera not in self.cameras:
+            raise ValueError(f"cameras are {', '.join(self.cameras)}, got {order.camera!r}")
+        if order.num_players > self.max_players:
+            raise ValueError(f"these worlds have 1 to {self.max_players} players, got {order.num_players}")
+
+    def game(self, order: RoomOrder) -> dict[str, Any]:
+        """What builds the room's world: kept with its recording."""
+        node = OmegaConf.merge(self.node, {"num_players": order.num_players, "camera": order.camera})
+        assert isinstance(node, DictConfig)
+        return to_dict(node)
+
+
+def offer_of(cfg: DictConfig) -> Offer:
+    """What a server with this configuration can have. Raises ValueError where nobody says what is true in its rooms."""
+    if cfg.world not in (TRUTH, MODEL):
+        raise ValueError(f"world is {TRUTH!r} or {MODEL!r}, got {cfg.world!r}")
+    weights = read_config(cfg.weights) if cfg.world == MODEL else None
+    if weights is None or _game_of(weights["action_space"], weights) == _game_of(cfg.game["keys"], cfg.game):
+        return Offer(
+            worlds=(TRUTH,) if weights is None else (MODEL, TRUTH),
+            cameras=tuple(cfg.cameras),
+            model_camera=str(cfg.game.camera),
+            fps=float(cfg.game.fps),
+            max_players=MAX_PLAYERS,
+            keys=str(cfg.game["keys"]["name"]),
+            sentences=sorted(INSTRUCTIONS),
+            node=cfg.game,
+        )
+    described = weights["networks"].get("transition")
+    if described is None:
+        raise ValueError(
+            f"{cfg.weights} draws another game than the rooms', by {_game_of(weights['action_space'], weights)}; the "
+            f"rooms', {cfg.game['_target_'].rpartition('.')[2]}, has {_game_of(cfg.game['keys'], cfg.game)}. Only "
+            "weights with a transition network bring a world of their own (docs/training.md, dynamics). Watch that "
+            f"game with: python sample.py weights={cfg.weights}"
+        )
+    name = str(weights["action_space"]["name"])
+    return Offer(
+        worlds=(MODEL,),
+        cameras=(name,),
+        model_camera=name,
+        fps=float(weights["fps"]),
+        max_players=int(described["num_players"]),
+        keys=name,
+        sentences=(),
+        node=OmegaConf.create({"_target_": LEARNED, "weights": str(cfg.weights)}),
+    )
+
+
+def world_of(game: Mapping[str, Any], seed: int) -> ServedWorld:
+    """The world that `Offer.game` describes: the same for the same seed."""
+    if game["_target_"] == LEARNED:
+        learned: ServedWorld = build(game, seed=seed)
+        return learned
+    return TruthWorld(build(game), seed)
+
+
+def _game_of(keys: Mapping[str, Any], described: Mapping[str, Any]) -> str:
+    size = f"{described['height']}x{described['width']} pixels"
+    return f"the keys {' '.join(keys['keys'])}, {size} and {float(described['fps']):g} frames a second"
