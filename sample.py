@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from gamegen_x.config import entry_point, has_rules
 from gamegen_x.schema.action_space import ActionSpace
 from gamegen_x.schema.caption import Instruction
-from gamegen_x.schema.trace import Trace
+from gamegen_x.schema.trace import MAX_PLAYERS, Trace
 from gamegen_x.schema.weights_folder import (
     as_learned,
     check_files,
@@ -75,7 +75,10 @@ def main(cfg: DictConfig) -> None:
     if actions is not None and actions.shape[1] > request.num_frames:
         print(f"keys are cut: num_frames={request.num_frames}, keys reach to frame {actions.shape[1]}", file=sys.stderr)
     if cfg.continue_video:
-        print(f"goes on after the first {cfg.num_context_frames} frames of {cfg.continue_video}", file=sys.stderr)
+        given = f"the first {cfg.num_context_frames} frames of {cfg.continue_video}"
+        is_shared = cfg.num_players > 1 and "|" not in cfg.continue_video
+        whose = f", the same for all {cfg.num_players} players" if is_shared else ""
+        print(f"goes on after {given}{whose}", file=sys.stderr)
     for warning in (warn_of_players(described, cfg.num_players), warn_of_sentence(described, sentence)):
         if warning is not None:
             print(f"warning: {warning}", file=sys.stderr)
@@ -105,6 +108,8 @@ def check_request(cfg: DictConfig, action_space: ActionSpace) -> npt.NDArray[np.
             "num_frames, num_players, num_context_frames and scale are at least 1, "
             f"got {cfg.num_frames}, {cfg.num_players}, {cfg.num_context_frames} and {cfg.scale}"
         )
+    if cfg.num_players > MAX_PLAYERS:
+        raise ValueError(f"a world has at most {MAX_PLAYERS} players, got num_players={cfg.num_players}")
     if Path(cfg.output).suffix not in (".mp4", ".gif"):
         raise ValueError(
             f"output={cfg.output} ends with neither .mp4 nor .gif, the two kinds of files that are written"
@@ -219,7 +224,7 @@ def with_truth(
     dynamics = choose_dynamics(cfg, networks.config)
     if dynamics is None:
         return request
-    facts = true_facts(cfg, dynamics, held, spoken, (networks.height, networks.width))
+    facts = true_facts(cfg, dynamics, held, spoken, (networks.height, networks.width), networks.fps)
     if facts is None:
         return request
     rows = networks.vae.coding.rows(num_frames)
@@ -252,6 +257,7 @@ def true_facts(
     held: npt.NDArray[np.uint8],
     spoken: Instruction | None,
     size: tuple[int, int],
+    fps: float,
 ) -> Facts | None:
     """Facts `[t ...]` of a new world under these keys `[t p k]`, or of a recorded one that goes on; None: unknown.
 
@@ -277,6 +283,11 @@ def true_facts(
             "lose each other"
         )
         return None
+    if session.fps != fps:
+        raise ValueError(
+            f"{cfg.continue_video} has {session.fps:g} frames a second, {cfg.weights} knows how keys act at {fps:g}; "
+            "record at that rate, or set dynamics=none"
+        )
     past = {name: values[: cfg.num_context_frames] for name, values in session.state.items()}
     if "screen_xy" in past:  # in pixels of the recording, which the weights may show smaller
         past["screen_xy"] = from_halves(to_halves(past["screen_xy"], video_size(session.video_path(0))), size)

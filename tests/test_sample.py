@@ -40,6 +40,11 @@ def test_one_video_is_for_all_players(videos):
     assert greys(read_frames(videos["dark"], SIZE, 8, 3)) == pytest.approx([40] * 3, abs=3)
 
 
+def test_more_players_than_a_world_holds_are_refused_at_once():
+    with pytest.raises(ValueError, match="at most 8 players, got num_players=9"):
+        check_request(sample_config("num_players=9"), ActionSpace("x", ("w",)))
+
+
 def test_a_wrong_number_of_videos_or_of_frames_is_told(videos):
     with pytest.raises(ValueError, match=r"2 videos are given .* num_players is 3"):
         read_frames(f"{videos['light']}|{videos['dark']}", SIZE, 8, 3)
@@ -61,7 +66,7 @@ def test_the_truth_of_a_recorded_session_goes_on_where_its_frames_end(tmp_path, 
     held = np.stack([keys.parse("w*12"), keys.parse("d*12")], axis=1)
     rules = RulesDynamics(game)
     facts = stepped(rules.fresh(3, "val"), held)[1]
-    assert true_facts(cfg, rules, held, None, SIZE) is None
+    assert true_facts(cfg, rules, held, None, SIZE, 24.0) is None
     assert "are not the 2 seats of one" in capsys.readouterr().out
     Trace(tmp_path, "snowglobe", 3, 24.0, keys, ("one", "two"), held, facts).save()
     for seat in range(2):
@@ -73,8 +78,10 @@ def test_the_truth_of_a_recorded_session_goes_on_where_its_frames_end(tmp_path, 
     np.testing.assert_array_equal(asked[:, 8:], [keys.parse("a*3")] * 2)
     alone = sample_config(f"continue_video={tmp_path}/seat-0.mp4", "num_players=1", "num_context_frames=8", "keys=a*3")
     np.testing.assert_array_equal(check_request(alone, keys), asked[:1])
-    assert true_facts(alone, rules, held[:, :1], None, SIZE) is None  # of two players one does not make a world
-    told = true_facts(cfg, rules, held, None, SIZE)
+    assert true_facts(alone, rules, held[:, :1], None, SIZE, 24.0) is None  # of two players one does not make a world
+    with pytest.raises(ValueError, match=r"has 24 frames a second, .* at 12; record at that rate"):
+        true_facts(cfg, rules, held, None, SIZE, 12.0)
+    told = true_facts(cfg, rules, held, None, SIZE, 24.0)
     np.testing.assert_array_equal(told["pose"][:8], facts["pose"][:8])
     np.testing.assert_allclose(told["pose"][8:], facts["pose"][8:], atol=1e-5)
     seen = facts["visible"][:8]  # in a video of half the size
@@ -90,7 +97,7 @@ def test_a_new_world_begins_with_its_seed(capsys):
     cfg = sample_config("num_players=3", "seed=7")
     rules = choose_dynamics(cfg, described(cfg.game["keys"]["keys"], "transition"))
     assert isinstance(rules, RulesDynamics)
-    told = true_facts(cfg, rules, np.zeros((4, 3, 7), np.uint8), None, SIZE)
+    told = true_facts(cfg, rules, np.zeros((4, 3, 7), np.uint8), None, SIZE, 24.0)
     assert told["pose"].shape == (4, 3, 3, 3)
     assert "seed=7 begins with " in capsys.readouterr().out
 
@@ -108,7 +115,7 @@ def test_another_games_weights_are_told_what_they_foresee_themselves_or_nothing(
     save_networks(tmp_path, {"transition": network}, config, torch.float32)
     learned = choose_dynamics(sample_config(f"weights={tmp_path}"), config)
     cfg = sample_config(f"weights={tmp_path}", "dynamics=learned", "seed=3")
-    told = true_facts(cfg, learned, np.zeros((4, 2, 1), np.uint8), None, SIZE)
+    told = true_facts(cfg, learned, np.zeros((4, 2, 1), np.uint8), None, SIZE, 24.0)
     np.testing.assert_allclose(told["position"][..., :2], np.full((4, 2, 2), 5.0))
     np.testing.assert_allclose(told["angle"], np.full((4, 2), 45.0), atol=1e-4)
     assert "seed=3 begins as one of the recordings did" in capsys.readouterr().out

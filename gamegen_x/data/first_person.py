@@ -87,18 +87,9 @@ class FirstPersonDrawer:
         is_drawn = (ahead > 0) & (np.abs(across) < 2)  # a body's middle may be outside while its shoulder is not
         x = (np.where(is_drawn, across, 0) + 1) / 2 * width - 0.5
         places = np.stack([x, np.full_like(x, height / 2 - 0.5)], axis=-1)
-        presence = draw_places(places, is_drawn, self.frames_per_latent, self.num_slots, size)
         faces = angle[:, None] - angle[:, :, None]
-        told = (self.near / (self.near + np.maximum(ahead, 0)), np.cos(faces), np.sin(faces))
-        return [presence, *(presence * self._per_layer(values)[..., None, None] for values in told)]
-
-    def _per_layer(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Numbers `[t_video p q]` by the layers of `draw_places`: `[p t c]`."""
-        num_frames, num_players, num_seen = values.shape
-        padded = np.pad(values, ((0, 0), (0, 0), (0, self.num_slots - num_seen)))
-        latents = num_frames // self.frames_per_latent
-        layers = padded.reshape(latents, self.frames_per_latent, num_players, self.num_slots).transpose(2, 0, 1, 3)
-        return layers.reshape(num_players, latents, -1)
+        told = (np.ones_like(faces), self.near / (self.near + np.maximum(ahead, 0)), np.cos(faces), np.sin(faces))
+        return [draw_places(places, is_drawn, self.frames_per_latent, self.num_slots, size, values) for values in told]
 
     @property
     def _reach(self) -> float:

@@ -15,7 +15,7 @@ from torch import Tensor
 from gamegen_x.config import build
 from gamegen_x.data.records import DamagedRecord, RecordSource
 from gamegen_x.world.drawing import draw_places
-from gamegen_x.world.facts import Facts
+from gamegen_x.world.facts import Facts, lacking
 from gamegen_x.world.places import Places
 from gamegen_x.world.proximity import near_in_blocks
 
@@ -104,11 +104,11 @@ class Drawing:
     def __call__(self, facts: Facts) -> tuple[Float[Tensor, "p t c h w"], Bool[Tensor, "t p p"] | None]:
         """The drawn state, and who is near whom where players are gated by nearness."""
         settings = self.settings
-        missing = sorted(set(settings.drawer.facts) - facts.keys())
+        missing = lacking(settings.drawer.facts, facts)
         if missing:
             raise ValueError(
                 f"the networks are told {' and '.join(settings.drawer.facts)}, and the world says no "
-                f"{' and '.join(missing)}, only {sorted(facts)}; were the dynamics trained with other places=...?"
+                f"{missing}, only {sorted(facts)}; were the dynamics trained with other places=...?"
             )
         state = torch.from_numpy(settings.drawer.draw(facts, self.size, self.picture))
         if settings.near_angle is None:
@@ -165,9 +165,9 @@ class FactReader:
         found = self._facts.get(index)
         if found is None:
             state = self.source.state(index)
-            missing = sorted(self.needed - state.keys())
+            missing = lacking(self.needed, state)
             if missing:
-                raise DamagedRecord(self.source.headers[index].key, f"no {' and '.join(missing)} in its state")
+                raise DamagedRecord(self.source.headers[index].key, f"no {missing} in its state")
             found = self._facts[index] = {name: state[name] for name in self.needed}
         return {name: values[rows] for name, values in found.items()}
 

@@ -30,11 +30,17 @@ class LiveSession:
 
     actions: UInt8[Tensor, "p t k"]
     video: UInt8[Tensor, "p t 3 h w"]
-    truth: UInt8[Tensor, "p t 3 h w"]  # the game's own pictures of the same frames
     facts: Facts  # t ...
-    world: RulesWorld  # of the first frame
     fps: float
+    truth: UInt8[Tensor, "p t 3 h w"] | None = None  # the game's own pictures of the same frames, where there is a game
+    world: RulesWorld | None = None  # of the first frame, where there is a game
     sentences: tuple[TextEvent, ...] = ()  # what players said to the world
+
+    @classmethod
+    def of_trace(cls, shown: Trace) -> LiveSession:
+        """The replay of what players saw, in a world behind which there is no game."""
+        actions = rearrange(torch.from_numpy(shown.actions), "t p k -> p t k")
+        return cls(actions, _views(shown), shown.state, float(shown.fps), sentences=shown.text_events)
 
     @classmethod
     def of_traces(cls, shown: Trace, true: Trace, later: int, dynamics: RulesDynamics) -> LiveSession:
@@ -42,14 +48,10 @@ class LiveSession:
 
         `later`: frames by which the second begins before the first.
         """
-        return cls(
-            actions=rearrange(torch.from_numpy(shown.actions), "t p k -> p t k"),
-            video=_views(shown),
+        return replace(
+            cls.of_trace(shown),
             truth=_views(true)[:, later : later + shown.num_frames],
-            facts=shown.state,
             world=dynamics.start({name: values[0] for name, values in shown.state.items()}),
-            fps=float(shown.fps),
-            sentences=shown.text_events,
         )
 
     def before_words(self) -> LiveSession:
@@ -61,7 +63,7 @@ class LiveSession:
             self,
             actions=self.actions[:, :stop],
             video=self.video[:, :stop],
-            truth=self.truth[:, :stop],
+            truth=None if self.truth is None else self.truth[:, :stop],
             facts={name: values[:stop] for name, values in self.facts.items()},
             sentences=(),
         )
@@ -70,16 +72,19 @@ class LiveSession:
 def control(session: LiveSession, judges: Judges, commands: Commands) -> dict[str, Any]:
     """SR-C of each player, over the blocks in which one command was held from the first frame to the last.
 
-    The ceiling is the judge's score on the game's own pictures of the same blocks.
+    The ceiling is the judge's score on the game's own pictures of the same blocks; None where there is no game.
     """
     held = held_commands(session.actions, commands, judges.inverse_dynamics.block_frames)[:, 1:]
     is_judged = held != UNLISTED
     is_right = judges.commands_in(session.video[None], commands, first_block=1)[0] == held
-    is_right_in_truth = judges.commands_in(session.truth[None], commands, first_block=1)[0] == held
+    ceiling = None
+    if session.truth is not None:
+        is_right_in_truth = judges.commands_in(session.truth[None], commands, first_block=1)[0] == held
+        ceiling = _shares(is_right_in_truth, is_judged)
     return {
         "sr_c": _shares(is_right, is_judged),
         "sr_c_mean": _share(is_right[is_judged]),
-        "sr_c_ceiling": _shares(is_right_in_truth, is_judged),
+        "sr_c_ceiling": ceiling,
         "sr_c_chance": commands.chance,
         "sr_c_by_command": {name: _share(is_right[held == number]) for number, name in enumerate(commands.names)},
         "sr_c_blocks": is_judged.sum(1).tolist(),
@@ -94,10 +99,12 @@ def held_commands(actions: UInt8[Tensor, "p t k"], commands: Commands, block_fra
 
 
 def covisibility(session: LiveSession, question: CoVisibility, signs: SnowglobeSigns) -> dict[str, Any]:
-    """F1 of seeing each other where the truth has them; chance: the pictures of half the session later.
+    """F1 of seeing each other where the game has them; chance: the pictures of half the session later.
 
     Colours are looked for in the light of the first frame: in a session in which nobody speaks it stays as it is.
     """
+    assert session.world is not None
+    assert session.truth is not None
     later = session.video.roll(session.video.shape[1] // 2, dims=1)
     made, real, chance = (
         question.tally_of(signs, session.world, session.facts, video, np.arange(video.shape[1]))
@@ -117,6 +124,7 @@ def words(session: LiveSession, judges: Judges, question: WordsInAllViews) -> di
     A sentence counts that the judge knows something of, and after which, for as long as it is judged, the session goes
     on and nobody says anything else of the same.
     """
+    assert session.truth is not None
     known = () if judges.environment is None else judges.environment.classes
     facts = [instruction_effect(said.text)[0] for said in session.sentences]
     judged = []

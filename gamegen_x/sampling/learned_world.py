@@ -12,7 +12,7 @@ import torch
 from gamegen_x.models.transition import Memory, Transition
 from gamegen_x.models.weights import load_network
 from gamegen_x.schema.weights_folder import check_transition, read_config
-from gamegen_x.world.facts import Facts
+from gamegen_x.world.facts import Facts, lacking
 from gamegen_x.world.places import Places, described_places
 
 
@@ -64,11 +64,10 @@ class LearnedDynamics:
     def follow(self, facts: Facts, held: npt.NDArray[np.uint8]) -> LearnedWorld:
         """The world at the end of these frames `[t ...]`, one or more, in which the keys `[t p k]` acted. Raises
         ValueError where they do not say what the network steps."""
-        missing = sorted(set(self.places.facts) - facts.keys())
+        missing = lacking(self.places.facts, facts)
         if missing:
             raise ValueError(
-                f"dynamics=learned steps {' and '.join(self.places.facts)}, and the recording has no "
-                f"{' and '.join(missing)}"
+                f"dynamics=learned steps {' and '.join(self.places.facts)}, and the recording has no {missing}"
             )
         points, known = self.places.read(facts, self.picture)
         places = torch.from_numpy(points)[None]

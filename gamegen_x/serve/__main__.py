@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import importlib.util
 import shlex
@@ -76,10 +77,9 @@ def main(cfg: DictConfig) -> None:
     )
     shown = "127.0.0.1" if cfg.host in ("0.0.0.0", "::") else cfg.host
     print(f"playing {cfg.world}: http://{shown}:{listener.getsockname()[1]}  (Ctrl-C ends it)", flush=True)
-    try:
+    with contextlib.suppress(KeyboardInterrupt):  # as it is meant to end; everybody has been told
         server.run(sockets=[listener])
-    except KeyboardInterrupt:  # as it is meant to end; everybody has been told
-        print("ended", flush=True)
+    print("ended", flush=True)
     if host.failure is not None:
         raise host.failure
 

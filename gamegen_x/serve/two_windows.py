@@ -191,7 +191,10 @@ def examiner(cfg: DictConfig) -> tuple[Suite, dict[str, Any]]:
 
 
 def judged(cfg: DictConfig, suite: Suite, reading: dict[str, Any], log: Path) -> dict[str, Any]:
-    """What the pictures of a session show: SR-C, SR-E, and whether players see each other."""
+    """What the pictures of a session show: SR-C, SR-E, and whether players see each other.
+
+    A suite without meetings is of worlds behind which there is no game: SR-C alone.
+    """
     import torch
 
     from gamegen_x.evaluation.commands import Commands
@@ -199,13 +202,14 @@ def judged(cfg: DictConfig, suite: Suite, reading: dict[str, Any], log: Path) ->
     from gamegen_x.evaluation.recordings import read_recordings
 
     traces = Path(cfg.output) / "traces"
-    true, first_tick = replayed(log, traces, TRUTH)
-    shown, first_shown = replayed(log, traces, SHOWN) if cfg.world == MODEL else (true, first_tick)
-    assert suite.meetings is not None
-    session = LiveSession.of_traces(shown, true, first_shown - first_tick, suite.meetings.dynamics)
     recordings = read_recordings(cfg.recordings, **reading)
     commands = Commands(suite.command_names, recordings.action_space)
     judges = suite.judges.judges(recordings, commands, torch.device("cpu"))
+    if suite.meetings is None:
+        return control(LiveSession.of_trace(replayed(log, traces, SHOWN)[0]), judges, commands)
+    true, first_tick = replayed(log, traces, TRUTH)
+    shown, first_shown = replayed(log, traces, SHOWN) if cfg.world == MODEL else (true, first_tick)
+    session = LiveSession.of_traces(shown, true, first_shown - first_tick, suite.meetings.dynamics)
     seeing, hearing = (cast(Any, suite.questions[name]) for name in ("covisibility", "words_in_all_views"))
     quiet = session.before_words()
     return {

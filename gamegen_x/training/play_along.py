@@ -27,6 +27,7 @@ from gamegen_x.sampling.stream_sampler import StreamSampler
 from gamegen_x.sampling.truth import Told
 from gamegen_x.sampling.video_file import from_pixels
 from gamegen_x.schema.weights_folder import read_config
+from gamegen_x.world.facts import lacking
 
 NETWORKS = ("vae", "text_encoder", "msdit", "instructnet")
 
@@ -87,9 +88,9 @@ class PlayAlong:
 
     def fault(self, record: WholeRecord) -> str | None:
         header, known = record.header, self.networks.action_space.keys
-        missing = sorted((drawn_facts(self.described) or set()) - record.state.keys())
+        missing = lacking(drawn_facts(self.described) or (), record.state)
         if missing:
-            return f"no {' and '.join(missing)} in its state"
+            return f"no {missing} in its state"
         if not header.has_actions or not set(header.action_space.keys) <= set(known):
             return "no keys that the model knows"
         if header.num_players > self.streams.num_slots:

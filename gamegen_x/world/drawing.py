@@ -10,10 +10,16 @@ import numpy.typing as npt
 Grid = npt.NDArray[np.float32]
 
 
-def splat(grid: Grid, layers: npt.NDArray[np.int64], places: npt.NDArray[np.float64]) -> None:
+def splat(
+    grid: Grid,
+    layers: npt.NDArray[np.int64],
+    places: npt.NDArray[np.float64],
+    values: npt.NDArray[np.float64] | None = None,
+) -> None:
     """Adds a 1 for each place `[n 2]` (x, y; 0 is the middle of the first cell) to its layer of a grid `[k h w]`.
 
-    It is shared among the four cells around the place, bilinearly; what falls outside the grid is lost.
+    Where there are `values` `[n]`, it adds them instead. Each is shared among the four cells around the place,
+    bilinearly; what falls outside the grid is lost.
     """
     height, width = grid.shape[1:]
     corner = np.floor(places).astype(np.int64)
@@ -23,7 +29,8 @@ def splat(grid: Grid, layers: npt.NDArray[np.int64], places: npt.NDArray[np.floa
             x, y = corner[:, 0] + right, corner[:, 1] + down
             weight = np.abs(1 - right - share[:, 0]) * np.abs(1 - down - share[:, 1])
             is_inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-            np.add.at(grid, (layers[is_inside], y[is_inside], x[is_inside]), weight[is_inside])
+            share_here = weight if values is None else weight * values
+            np.add.at(grid, (layers[is_inside], y[is_inside], x[is_inside]), share_here[is_inside])
 
 
 def draw_places(
@@ -32,11 +39,12 @@ def draw_places(
     frames_per_latent: int,
     num_slots: int,
     size: tuple[int, int],
+    values: npt.NDArray[np.float64] | None = None,
 ) -> Grid:
     """Where each player sees every player, at the latent grid: `[p t c h w]`.
 
-    `places` `[t_video p q 2]` are in cells of the grid, as for `splat`. Channel (f, q) is player q's at video frame f
-    inside the latent frame.
+    `places` `[t_video p q 2]` are in cells of the grid, as for `splat`; `values` `[t_video p q]` stand there, or 1.
+    Channel (f, q) is player q's at video frame f inside the latent frame.
     """
     num_frames, num_players, num_seen, _ = places.shape
     if num_seen > num_slots:
@@ -46,7 +54,7 @@ def draw_places(
     latent, within = frame // frames_per_latent, frame % frames_per_latent
     layers = ((seer * num_latents + latent) * frames_per_latent + within) * num_slots + seen
     grid: Grid = np.zeros((num_players * num_latents * frames_per_latent * num_slots, *size), np.float32)
-    splat(grid, layers, places[is_drawn].astype(np.float64))
+    splat(grid, layers, places[is_drawn].astype(np.float64), None if values is None else values[is_drawn])
     return grid.reshape(num_players, num_latents, frames_per_latent * num_slots, *size)
 
 

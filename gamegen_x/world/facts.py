@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -39,6 +39,11 @@ class Dynamics(Protocol):
         What was held in the first of them is of no account: it shows already.
         """
         ...
+
+
+def lacking(needed: Iterable[str], facts: Iterable[str]) -> str:
+    """The names of facts that are needed and not there, as words; empty where all are."""
+    return " and ".join(sorted(set(needed) - set(facts)))
 
 
 def stepped(world: World, actions: npt.NDArray[np.uint8], said: Mapping[int, str] | None = None) -> tuple[World, Facts]:

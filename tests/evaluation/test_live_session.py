@@ -71,6 +71,14 @@ def test_a_block_counts_where_one_command_was_held_from_its_first_frame_to_its_l
     assert held.tolist() == [[1, UNLISTED, 4, UNLISTED]]
 
 
+def test_a_session_behind_which_there_is_no_game_has_no_ceiling(session, suite):
+    commands = Commands(COMMANDS, suite.meetings.dynamics.game.keys)
+    alone = replace(session, truth=None, world=None)
+    found = control(alone, ReadsTheTruth(session, commands), commands)
+    assert found["sr_c"] == [1.0, 1.0]
+    assert found["sr_c_ceiling"] is None
+
+
 def test_keys_are_obeyed_by_pictures_that_show_them_and_not_by_black_ones(session, suite):
     commands = Commands(COMMANDS, suite.meetings.dynamics.game.keys)
     judge = ReadsTheTruth(session, commands)

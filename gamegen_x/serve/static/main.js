@@ -23,7 +23,7 @@ start().catch((mistake) => {
 });
 
 async function start() {
-  const facts = await ask("page.json");
+  const facts = await ask("page.json", undefined, AbortSignal.timeout(PATIENCE_MS));
   $("sentences").replaceChildren(...facts.sentences.map((value) => Object.assign(document.createElement("option"), { value })));
   if (query.has("room")) await play(facts, query.get("room"));
   else showLobby(facts);
