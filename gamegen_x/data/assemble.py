@@ -209,17 +209,17 @@ class Assembler:
 
     def _places(self, rows: Sequence[KnownPlaces | None]) -> dict[str, Tensor]:
         """The places of all players, none known of those who are not there."""
-        known = [row for row in rows if row is not None]
-        if not known:
+        told = [row for row in rows if row is not None]
+        if not told:
             return {}
-        num_places = max(row.known.shape[2] for row in known)
-        places = torch.zeros(len(rows), len(known[0].known), self.num_players, num_places, 2)
-        seen = torch.zeros(places.shape[:-1], dtype=torch.bool)
-        for number, row in enumerate(known):
+        num_places = max(row.known.shape[2] for row in told)
+        places = torch.zeros(len(rows), len(told[0].known), self.num_players, num_places, 2)
+        known = torch.zeros(places.shape[:-1], dtype=torch.bool)
+        for number, row in enumerate(told):
             _, players, of_each = row.known.shape
             places[number, :, :players, :of_each] = row.places
-            seen[number, :, :players, :of_each] = row.known
-        return {"places": places, "seen": seen}
+            known[number, :, :players, :of_each] = row.known
+        return {"places": places, "known": known}
 
     def _columns_of(self, action_space: ActionSpace) -> list[int]:
         """Where a record's keys stand in the vector of this training."""

@@ -39,7 +39,7 @@ class Batch:
     others: Float[Tensor, "b p t_seen 1 h_seen w_seen"] | None = None  # above 0 where a player sees another
     near: Bool[Tensor, "b t p p"] | None = None  # who is near enough to see whom; None: nobody asked
     places: Float[Tensor, "b t_video p q 2"] | None = None  # of all players: see gamegen_x.world.places
-    seen: Bool[Tensor, "b t_video p q"] | None = None  # which of them are known; both with content=facts
+    known: Bool[Tensor, "b t_video p q"] | None = None  # which of them are known; both with content=facts
 
     @property
     def has_video_prompt(self) -> Bool[Tensor, " b"]:

@@ -17,7 +17,7 @@ class Memory:
 
     hidden: Float[Tensor, "n d"]  # of each clip, or of each player
     places: Float[Tensor, "b p q 2"]
-    seen: Float[Tensor, "b p q"]  # 1 where somebody is seen, or a place is known
+    known: Float[Tensor, "b p q"]  # 1 where somebody is seen, or a place is known
     before: Float[Tensor, "b p q 2"]
 
 
@@ -72,25 +72,25 @@ class Transition(nn.Module):
         nn.init.zeros_(last.bias)
         self.out = nn.Sequential(nn.Linear(2 * hidden, hidden), nn.SiLU(), last)
 
-    def begin(self, places: Float[Tensor, "b p q 2"], seen: Float[Tensor, "b p q"]) -> Memory:
+    def begin(self, places: Float[Tensor, "b p q 2"], known: Float[Tensor, "b p q"]) -> Memory:
         """Nothing is known but one frame. Raises ValueError where it is of other players or places."""
-        num_players, num_places = seen.shape[1:]
+        num_players, num_places = known.shape[1:]
         if num_places != self.num_places or not self.steps(num_players):
             raise ValueError(
-                f"{seen.shape[1]} players of {seen.shape[2]} places each, but the transition network learned "
+                f"{known.shape[1]} players of {known.shape[2]} places each, but the transition network learned "
                 f"{self.num_players} and {self.num_places}; set transition.num_players and transition.num_places"
             )
         rows = len(places) * (num_players if self.egocentric else 1)
-        return Memory(places.new_zeros(rows, self.cell.hidden_size), places, seen, places)
+        return Memory(places.new_zeros(rows, self.cell.hidden_size), places, known, places)
 
     def steps(self, num_players: int) -> bool:
         """Whether it foresees so many players: those who are foreseen alone may be fewer than it learned from."""
         return num_players == self.num_players or (self.egocentric and 1 <= num_players < self.num_players)
 
     @torch.no_grad()
-    def keep(self, places: Float[Tensor, "b p q 2"], seen: Float[Tensor, "b p q"]) -> None:
+    def keep(self, places: Float[Tensor, "b p q 2"], known: Float[Tensor, "b p q"]) -> None:
         """Keeps frames with which recorded clips began, in place of the oldest."""
-        newest = torch.cat([places, rearrange(seen, "b p q -> b p q 1")], dim=-1)
+        newest = torch.cat([places, rearrange(known, "b p q -> b p q 1")], dim=-1)
         self.beginnings.copy_(torch.cat([newest, self.beginnings])[: len(self.beginnings)])
 
     @torch.no_grad()
@@ -109,7 +109,7 @@ class Transition(nn.Module):
         return self.begin(chosen[..., :2], chosen[..., 2])
 
     def forward(self, memory: Memory, held: Float[Tensor, "b p k"]) -> tuple[Memory, Float[Tensor, "b p q"]]:
-        """The next frame, in which the keys `held` act, and logits of who is seen in it.
+        """The next frame, in which the keys `held` act, and logits of which places are known in it.
 
         The memory's own facts are what was foreseen last; whoever knows better writes that into it. Gradients flow
         through the sum of all changes, not through what is read of a place: fine waves of it would make them explode.
@@ -122,18 +122,18 @@ class Transition(nn.Module):
             left = torch.stack([-looks[..., 1], looks[..., 0]], dim=-1)
             moved = torch.stack([(moved * looks).sum(-1), (moved * left).sum(-1)], dim=-1)
         moved = moved.clamp(-self.fastest, self.fastest) / self.fastest
-        features = [places, angles.sin(), angles.cos(), moved, memory.seen, held]
+        features = [places, angles.sin(), angles.cos(), moved, memory.known, held]
         read = self.into(torch.cat([feature.reshape(len(memory.hidden), -1) for feature in features], dim=1))
         hidden = self.cell(read, memory.hidden)
-        foreseen = self.out(torch.cat([hidden, read], dim=1)).reshape(*memory.seen.shape, 3)
+        foreseen = self.out(torch.cat([hidden, read], dim=1)).reshape(*memory.known.shape, 3)
         change, logits = foreseen[..., :2], foreseen[..., 2]
         if self.egocentric:
             change = change[..., :1] * looks + change[..., 1:] * left
-        seen = (logits > 0).to(places.dtype)
+        known = (logits > 0).to(places.dtype)
         after = memory.places + change
         if not self.training and self.ground.any():
             after = self._on_ground(places, after)
-        return Memory(hidden, after, seen, memory.places), logits
+        return Memory(hidden, after, known, memory.places), logits
 
     def _on_ground(self, before: Float[Tensor, "b p q 2"], after: Float[Tensor, "b p q 2"]) -> Tensor:
         """Where players are after a step that leaves the ground only where they did not stand on it before."""
@@ -159,26 +159,26 @@ class Transition(nn.Module):
         return ((places + 1) / 2 * side).long().clamp(0, side - 1)
 
     def follow(
-        self, places: Float[Tensor, "b t p q 2"], seen: Float[Tensor, "b t p q"], held: Float[Tensor, "b t p k"]
+        self, places: Float[Tensor, "b t p q 2"], known: Float[Tensor, "b t p q"], held: Float[Tensor, "b t p k"]
     ) -> Memory:
         """What is remembered at the end of frames that are all known."""
-        memory = self.begin(places[:, 0], seen[:, 0])
+        memory = self.begin(places[:, 0], known[:, 0])
         for frame in range(1, places.shape[1]):
             memory, _ = self(memory, held[:, frame])
-            memory = replace(memory, places=places[:, frame], seen=seen[:, frame])
+            memory = replace(memory, places=places[:, frame], known=known[:, frame])
         return memory
 
     def rollout(
         self,
         places: Float[Tensor, "b t p q 2"],
-        seen: Float[Tensor, "b t p q"],
+        known: Float[Tensor, "b t p q"],
         held: Float[Tensor, "b t p k"],
         is_given: Bool[Tensor, "t b"],
     ) -> tuple[Float[Tensor, "b steps p q 2"], Float[Tensor, "b steps p q"]]:
         """Places and logits of frames 1 to t - 1. In the clips in which `is_given[i]` is true, frame i + 1 is foreseen
         from the true frame i, in others from the network's own. The first frame is given to all.
         """
-        memory = self.begin(places[:, 0], seen[:, 0])
+        memory = self.begin(places[:, 0], known[:, 0])
         foreseen, logits = [], []
         for frame in range(1, places.shape[1]):
             memory, logit = self(memory, held[:, frame])
@@ -188,6 +188,6 @@ class Transition(nn.Module):
             memory = replace(
                 memory,
                 places=torch.where(rearrange(given, "b p q -> b p q 1"), places[:, frame], memory.places),
-                seen=torch.where(given, seen[:, frame], memory.seen),
+                known=torch.where(given, known[:, frame], memory.known),
             )
         return torch.stack(foreseen, dim=1), torch.stack(logits, dim=1)

@@ -27,7 +27,7 @@ class LearnedWorld:
 
     @property
     def num_players(self) -> int:
-        return self.memory.seen.shape[1]
+        return self.memory.known.shape[1]
 
     @torch.no_grad()
     def after(self, held: npt.NDArray[np.uint8]) -> LearnedWorld:
@@ -38,7 +38,7 @@ class LearnedWorld:
         return self
 
     def facts(self) -> Facts:
-        return self.places.write(self.memory.places[0].numpy(), self.memory.seen[0].numpy() > 0, self.picture)
+        return self.places.write(self.memory.places[0].numpy(), self.memory.known[0].numpy() > 0, self.picture)
 
 
 class LearnedDynamics:
@@ -71,9 +71,9 @@ class LearnedDynamics:
             )
         points, known = self.places.read(facts, self.picture)
         places = torch.from_numpy(points)[None]
-        seen = torch.from_numpy(known.astype(np.float32))[None]
+        is_known = torch.from_numpy(known.astype(np.float32))[None]
         keys = torch.from_numpy(np.asarray(held, np.float32))[None]
-        return self.world(self.network.follow(places, seen, keys))
+        return self.world(self.network.follow(places, is_known, keys))
 
     def fresh(self, seed: int, split: str) -> LearnedWorld:  # noqa: ARG002  (as RulesDynamics have it)
         """A world before its first frame, which begins as one of the recordings did."""

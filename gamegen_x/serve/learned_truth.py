@@ -103,7 +103,7 @@ class LearnedTruth:
         memory = Memory(
             hidden=torch.from_numpy(state.hidden.astype(np.float32) / HIDDEN_STEPS),
             places=_tensor(state.places),
-            seen=_tensor(state.known),
+            known=_tensor(state.known),
             before=_tensor(state.before),
         )
         return self.dynamics.world(memory)
@@ -114,7 +114,7 @@ def _settled(world: LearnedWorld, tick: int) -> LearnedState:
     memory = world.memory
     hidden = np.rint(memory.hidden.numpy() * HIDDEN_STEPS).astype(np.int16)
     places, before = (_array(places) for places in (memory.places, memory.before))
-    return settled(LearnedState(tick, places, before, memory.seen[0].numpy() > 0, hidden))
+    return settled(LearnedState(tick, places, before, memory.known[0].numpy() > 0, hidden))
 
 
 def _array(places: torch.Tensor) -> Floats:

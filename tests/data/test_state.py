@@ -79,7 +79,7 @@ def test_facts_alone_are_where_players_are_seen_and_no_picture_is_read(tmp_path:
     assert batch.video is None
     assert batch.latents is None
     assert batch.places is not None
-    assert batch.seen is not None
+    assert batch.known is not None
     source = data.sources["train"]
     keys = [header.key for header in source.headers]
     for row, key in enumerate(batch.keys):
@@ -89,5 +89,5 @@ def test_facts_alone_are_where_players_are_seen_and_no_picture_is_read(tmp_path:
         state = source.state(index)
         pixels = (batch.places[row].numpy() + 1) / 2 * 64 - 0.5
         np.testing.assert_allclose(pixels, state["screen_xy"][start : start + 8], atol=1e-4)
-        np.testing.assert_array_equal(batch.seen[row], state["visible"][start : start + 8])
+        np.testing.assert_array_equal(batch.known[row], state["visible"][start : start + 8])
     assert not list(tmp_path.rglob("frames*"))

@@ -53,7 +53,7 @@ def test_going_on_by_itself_is_stepping_from_frame_to_frame(network):
         memory, logit = network(memory, held[:, frame])
         assert torch.equal(memory.places, foreseen[:, frame - 1])
         assert torch.equal(logit, logits[:, frame - 1])
-        assert torch.equal(memory.seen, (logit > 0).float())
+        assert torch.equal(memory.known, (logit > 0).float())
 
 
 def test_following_known_frames_is_the_beginning_of_going_on_by_itself(network):
@@ -95,7 +95,7 @@ def test_the_newest_beginnings_are_kept_and_worlds_begin_as_they_did(network):
     for number in range(6):
         begun = network.begin_anew(number, 2)
         assert torch.equal(begun.places[0], places[number % 3, 0])
-        assert torch.equal(begun.seen[0], seen[number % 3, 0])
+        assert torch.equal(begun.known[0], seen[number % 3, 0])
     network.keep(places[:, 1], seen[:, 1])
     assert torch.equal(network.begin_anew(3, 2).places[0], places[0, 0])  # four are kept, the oldest two are gone
 
