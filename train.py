@@ -10,7 +10,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from gamegen_x.config import entry_point
-from gamegen_x.training.checks import check_run, is_first_process
+from gamegen_x.training.checks import MADE_UP, check_run, is_first_process, is_made_up
 
 
 @entry_point("train", {"weights": str, "threads": int, "past": dict, "players": dict})
@@ -23,6 +23,8 @@ def main(cfg: DictConfig) -> None:
 
         return print_plan(cfg)
     check_run(cfg)
+    if is_made_up(cfg) and is_first_process():
+        print(f"note: {MADE_UP}", file=sys.stderr)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: idle threads leave the cores to others
 
     from gamegen_x.training.checkpoints import StoppedBySignal

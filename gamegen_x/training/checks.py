@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -74,8 +73,6 @@ def check_run(cfg: DictConfig) -> None:
             "Muon needs whole matrices, and ZeRO cuts the optimizer's state into flat pieces; "
             "use optimizer=adamw, or a trainer that is not deepspeed_*"
         )
-    if is_made_up(cfg):
-        print(f"note: {MADE_UP}", file=sys.stderr)
 
 
 def is_made_up(cfg: DictConfig) -> bool:

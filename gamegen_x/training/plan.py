@@ -13,7 +13,7 @@ from torch import nn
 
 from gamegen_x.config import build, to_dict
 from gamegen_x.models.msdit import MSDiT
-from gamegen_x.training.checks import MADE_UP, NETWORKS, is_made_up
+from gamegen_x.training.checks import MADE_UP, NETWORKS, check_run, is_made_up
 from gamegen_x.training.instruct_task import unfrozen
 
 TRAINED = {
@@ -55,7 +55,18 @@ def print_plan(cfg: DictConfig) -> None:
             f"{load['latent_frames']} latent, {load['tokens']} tokens a step"
         )
     print(f"  memory of a device: {plan['memory_gib_per_device']} GiB, of which state {plan['state_gib_per_device']}")
+    if plan["refused"]:
+        print(f"  as things are, the run itself would be refused: {plan['refused']}")
     print(json.dumps(plan))
+
+
+def refusal(cfg: DictConfig) -> str | None:
+    """Why the run would be refused before it begins, such as data or weights that are not there yet."""
+    try:
+        check_run(cfg)
+    except (OSError, ValueError) as mistake:
+        return str(mistake)
+    return None
 
 
 def make_plan(cfg: DictConfig) -> dict[str, Any]:
@@ -90,6 +101,7 @@ def make_plan(cfg: DictConfig) -> dict[str, Any]:
         "tflop_per_step": round(6 * num_trained * tokens * world_size / 1e12, 3),
         "state_gib_per_device": round(state / GIB, 3),
         "memory_gib_per_device": round((state + activations) / GIB, 3),
+        "refused": refusal(cfg),
     }
 
 

@@ -1,5 +1,7 @@
 """What plan=true says, of networks that are too large to be built here as well."""
 
+import json
+
 import pytest
 from hydra import compose, initialize_config_dir
 
@@ -36,6 +38,14 @@ def test_every_stage_has_a_plan_that_says_where_its_clips_are_from(task, trained
     assert any(line.startswith(f"  {trained:<14}") and line.endswith("  trained") for line in said.splitlines())
     print_plan(composed(f"task={task}", "data=snowglobe"))
     assert "made up" not in capsys.readouterr().out
+
+
+def test_a_plan_says_what_a_run_would_be_refused_for(tmp_path, capsys):
+    print_plan(composed("experiment=vizdoom_vae", f"data.dataset.folder={tmp_path}", f"output={tmp_path}/out"))
+    said = capsys.readouterr().out.splitlines()
+    assert f"the run itself would be refused: {json.loads(said[-1])['refused']}" in said[-2]
+    assert str(tmp_path) in said[-2]
+    assert make_plan(composed("task=vae", f"output={tmp_path}/out"))["refused"] is None
 
 
 def test_what_is_unfrozen_of_a_foundation_is_trained():
