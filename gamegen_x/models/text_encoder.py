@@ -10,6 +10,11 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from gamegen_x.models.layers.t5 import T5Encoder
+
+NUM_SPECIAL = 3  # tokens before the 256 bytes, as in ByT5 (Xue et al. 2022); 0 is none
+VOCABULARY = 384  # ByT5's: the bytes, the special ones, and others that nothing here uses
+
 
 class TextEncoder(nn.Module):
     """What both encoders promise. An empty text has no tokens: its mask is all false."""
@@ -34,40 +39,24 @@ class ByteT5TextEncoder(TextEncoder):
 
     def __init__(self, dim: int, num_layers: int, num_heads: int, feed_forward: int, max_bytes: int, pool: int) -> None:
         super().__init__()
-        from transformers import ByT5Tokenizer, T5Config, T5EncoderModel
-
         if max_bytes % pool:
             raise ValueError(f"max_bytes must be a multiple of pool, got {max_bytes} and {pool}")
         self.dim = dim
         self.max_bytes = max_bytes
         self.pool = pool
-        self.tokenizer = ByT5Tokenizer()
-        self.t5 = T5EncoderModel(
-            T5Config(
-                vocab_size=len(self.tokenizer),
-                d_model=dim,
-                d_kv=dim // num_heads,
-                d_ff=feed_forward,
-                num_layers=num_layers,
-                num_heads=num_heads,
-                dropout_rate=0.0,
-                feed_forward_proj="gated-gelu",
-                use_cache=False,
-            )
-        )
+        self.t5 = T5Encoder(VOCABULARY, dim, num_layers, num_heads, feed_forward)
 
     def forward(self, texts: list[str]) -> tuple[Float[Tensor, "b l d"], Bool[Tensor, "b l"]]:
-        device = self.t5.device
-        rows = self.tokenizer(texts, add_special_tokens=False, truncation=True, max_length=self.max_bytes)["input_ids"]
         # Always the same length: an encoding must not depend on who else is in the batch.
         ids = torch.zeros(len(texts), self.max_bytes, dtype=torch.long)
-        for i, row in enumerate(rows):
-            ids[i, : len(row)] = torch.tensor(row, dtype=torch.long)
-        ids = ids.to(device)
+        for i, text in enumerate(texts):
+            row = list(text.encode()[: self.max_bytes])
+            ids[i, : len(row)] = torch.tensor(row, dtype=torch.long) + NUM_SPECIAL
+        ids = ids.to(self.t5.shared.weight.device)
         is_byte = ids > 0
         safe_mask = is_byte.clone()
         safe_mask[:, 0] = True  # attention over nothing is undefined
-        hidden = self.t5(input_ids=ids, attention_mask=safe_mask.long()).last_hidden_state
+        hidden = self.t5(ids, safe_mask)
         weights = is_byte.to(hidden.dtype)
         summed = F.avg_pool1d((hidden * weights[..., None]).transpose(1, 2), self.pool).transpose(1, 2)
         share = F.avg_pool1d(weights[:, None], self.pool)[:, 0, :, None]
