@@ -398,6 +398,10 @@ function addSettings(page) {
   fill($("line"), [["", "as it is"], ...Object.keys(PROFILES).map((name) => [name, `as bad as ${name}`])]);
   $("line").value = query.get("sim") ?? "";
   $("line").addEventListener("change", () => go({ sim: $("line").value }));
+  const smoothen = () => $("view").classList.toggle("smooth", $("smooth").checked);
+  $("smooth").checked = page.facts.is_learned; // Snowglobe's pictures are drawn pixel by pixel, a real game's are not
+  $("smooth").addEventListener("change", smoothen);
+  smoothen();
   $("show-ghost").addEventListener("change", () => {
     const isShown = $("show-ghost").checked;
     $("ghost").hidden = !isShown;
