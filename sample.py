@@ -23,6 +23,7 @@ from gamegen_x.schema.weights_folder import (
     as_learned,
     check_files,
     check_transition,
+    players_together,
     read_config,
     warn_of_players,
     warn_of_sentence,
@@ -79,7 +80,10 @@ def main(cfg: DictConfig) -> None:
         is_shared = cfg.num_players > 1 and "|" not in cfg.continue_video
         whose = f", the same for all {cfg.num_players} players" if is_shared else ""
         print(f"goes on after {given}{whose}", file=sys.stderr)
-    for warning in (warn_of_players(described, cfg.num_players), warn_of_sentence(described, sentence)):
+    for warning in (
+        warn_of_players(players_together(described), cfg.num_players),
+        warn_of_sentence(described, sentence),
+    ):
         if warning is not None:
             print(f"warning: {warning}", file=sys.stderr)
     print(f"sampling {request.num_frames} frames with {cfg.weights}", file=sys.stderr, flush=True)

@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-HEAVY = ("torch", "transformers")  # the second comes with Lightning
+HEAVY = ("torch", "transformers")  # the second is imported by Lightning
 SERVE = f"""
 import json, os, resource, runpy, sys, tempfile
 import gamegen_x.config

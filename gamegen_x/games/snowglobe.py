@@ -233,7 +233,11 @@ class Snowglobe(Game):
         self.state = self.told(self.state, text)
 
     def outcome(self) -> dict[str, Any]:
-        counts = {counter.name.lower(): int(self.state.counters[counter]) for counter in Counter}
+        return self.outcome_of(self.state)
+
+    def outcome_of(self, state: WorldState) -> dict[str, Any]:
+        """How any state of this world stands, as `outcome` tells it."""
+        counts = {counter.name.lower(): int(state.counters[counter]) for counter in Counter}
         score = sum(counts[name] * points for name, points in self.things.points.items())
         return {"score": score, **counts, "planet": self.planet.number}
 

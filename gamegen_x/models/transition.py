@@ -30,8 +30,9 @@ class Transition(nn.Module):
 
     With `egocentric` every player is foreseen alone, by the same weights, and the last place of each is the direction
     in which it looks: changes are told as seen from there, so that a step forward is one everywhere. Then the network
-    may also keep, in squares of a grid over the map, the ground on which recordings have shown players (`note`). Who
-    stood on it does not leave it: a step that would slides along the side that stays open, as along a wall.
+    may also keep, in squares of a grid over the map, the ground on which recordings have shown players (`note`). In use
+    nobody leaves it: a step that would slides along the side that stays open, as along a wall, and who is beside it
+    steps onto it. (It is what the process that trains has seen: with several, only the first one's is exported.)
     """
 
     frequencies: Tensor
@@ -95,9 +96,10 @@ class Transition(nn.Module):
 
     @torch.no_grad()
     def note(self, places: Float[Tensor, "*n q 2"]) -> None:
-        """Notes as ground where these players stand."""
+        """Notes as ground where these players stand, of those who stand on the map."""
         if self.ground.numel():
-            x, y = self._squares(places[..., :-1, :].reshape(-1, 2)).unbind(-1)
+            stands = places[..., :-1, :].reshape(-1, 2)
+            x, y = self._squares(stands[(stands.abs() <= 1).all(dim=-1)]).unbind(-1)
             self.ground[x, y] = True
 
     def begin_anew(self, number: int, num_players: int) -> Memory:
@@ -106,7 +108,10 @@ class Transition(nn.Module):
         if not len(kept):
             raise ValueError("this transition network has kept no beginnings; train it with num_beginnings above 0")
         chosen = kept[number % len(kept)][None, :num_players]
-        return self.begin(chosen[..., :2], chosen[..., 2])
+        places = chosen[..., :2]
+        if self.ground.any():  # beginnings are kept as precisely as weights are, and walls may be nearer than that
+            places = torch.cat([self._nearest_ground(places[..., :-1, :]), places[..., -1:, :]], dim=-2)
+        return self.begin(places, chosen[..., 2])
 
     def forward(self, memory: Memory, held: Float[Tensor, "b p k"]) -> tuple[Memory, Float[Tensor, "b p q"]]:
         """The next frame, in which the keys `held` act, and logits of which places are known in it.
@@ -136,7 +141,7 @@ class Transition(nn.Module):
         return Memory(hidden, after, known, memory.places), logits
 
     def _on_ground(self, before: Float[Tensor, "b p q 2"], after: Float[Tensor, "b p q 2"]) -> Tensor:
-        """Where players are after a step that leaves the ground only where they did not stand on it before."""
+        """Where players are after a step that does not leave the ground."""
         old, new = before[..., :-1, :], after[..., :-1, :]
         if self._is_ground(new).all():  # as nearly always
             return after
@@ -147,8 +152,14 @@ class Transition(nn.Module):
             new,
         ):  # the best comes last
             stays = torch.where(self._is_ground(step)[..., None], step, stays)
-        stood = torch.where(self._is_ground(old)[..., None], stays, new)
+        stood = torch.where(self._is_ground(old)[..., None], stays, self._nearest_ground(new))
         return torch.cat([stood, after[..., -1:, :]], dim=-2)
+
+    def _nearest_ground(self, places: Float[Tensor, "*n 2"]) -> Float[Tensor, "*n 2"]:
+        """These places where they are ground, and otherwise the middle of the square of ground that is nearest."""
+        middles = (self.ground.nonzero() + 0.5) / len(self.ground) * 2 - 1
+        nearest = middles[torch.cdist(places.reshape(-1, 2), middles).argmin(dim=-1)].reshape(places.shape)
+        return torch.where(self._is_ground(places)[..., None], places, nearest)
 
     def _is_ground(self, places: Float[Tensor, "*n 2"]) -> Bool[Tensor, "*n"]:
         x, y = self._squares(places).unbind(-1)

@@ -64,9 +64,8 @@ def check_transition(folder: str | Path, config: Mapping[str, Any]) -> None:
         )
 
 
-def warn_of_players(config: Mapping[str, Any], num_players: int) -> str | None:
-    """A warning where more players are asked for than weights have ever seen together; None where all is well."""
-    learned = players_together(config)
+def warn_of_players(learned: int | None, num_players: int) -> str | None:
+    """A warning where more players are asked for than weights have `learned` together; None where all is well."""
     if learned is None or num_players <= learned:
         return None
     if learned == 1:
@@ -80,11 +79,15 @@ def warn_of_players(config: Mapping[str, Any], num_players: int) -> str | None:
 def players_together(config: Mapping[str, Any]) -> int | None:
     """How many players of a world weights have learned to show each other; None: nobody wrote it down.
 
-    A view that is drawn by itself shows others, too, where its drawn state says where they stand.
+    A view that is drawn by itself shows others, too, where its drawn state says where those stand whom the weights'
+    transition network steps.
     """
     learned: int | None = config.get("num_players")
     drawer = (config.get("drawn_state") or {}).get("drawer") or {}
-    return max(learned, int(drawer.get("num_slots", 1))) if learned == 1 else learned
+    stepped = config["networks"].get("transition") or {}
+    if learned != 1:
+        return learned
+    return max(1, min(int(drawer.get("num_slots", 1)), int(stepped.get("num_players", 1))))
 
 
 def as_learned(config: Mapping[str, Any], sentence: str) -> str:

@@ -34,9 +34,10 @@ BACKLOG = 128
 def main(cfg: DictConfig) -> None:
     check_packages()
 
+    from gamegen_x.serve.lobby import MODEL
     from gamegen_x.serve.offer import offer_of
 
-    if cfg.world == "model":
+    if cfg.world == MODEL:
         check_weights(cfg.weights)
     offer_of(cfg)  # raises before anything is opened
     listener = listen(cfg.host, cfg.port)
@@ -55,7 +56,8 @@ def main(cfg: DictConfig) -> None:
 
         async def announce(self) -> None:
             await announce(host)
-            self.should_exit = host.failure is not None
+            if host.failure is not None:
+                self.should_exit = True
 
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
             """Players hear that the server restarts before their sockets are closed."""

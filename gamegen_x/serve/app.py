@@ -270,9 +270,10 @@ def _add_figures(app: FastAPI, host: Host) -> None:
             "is_learned": offer.is_learned,
             "tiers": [tier.name for tier in host.tiers],
             "first_room": str(cfg.first_room.name),
-            "max_players": offer.max_players,
+            "min_players": offer.num_players[0],
+            "max_players": offer.num_players[-1],
             "anticipate": {camera: {k: list(v) for k, v in keys.items()} for camera, keys in cfg.anticipate.items()},
             "sentences": list(offer.sentences),
-            "does": dict(cfg.does.get(offer.keys, {})),
+            "does": dict(cfg.does.get(offer.action_space, {})),
             "player_colours": [f"rgb({red:.0f} {green:.0f} {blue:.0f})" for red, green, blue in PLAYER_COLOURS],
         }

@@ -24,7 +24,7 @@ from gamegen_x.serve.generate import Generator
 from gamegen_x.serve.lobby import MODEL, TRUTH, Lobby, OpenRoom, RoomOrder
 from gamegen_x.serve.metrics import NUM_SAMPLES
 from gamegen_x.serve.model_process import ModelProcess, ModelViews
-from gamegen_x.serve.offer import offer_of, world_of
+from gamegen_x.serve.offer import build_world, offer_of
 from gamegen_x.serve.played_world import ServedWorld
 from gamegen_x.serve.player import SocketRules
 from gamegen_x.serve.protocol import Hello
@@ -156,7 +156,7 @@ class Host:
         order = RoomOrder(
             name=name,
             world=world or offer.worlds[0],
-            num_players=num_players or min(int(self.cfg.first_room.num_players), offer.max_players),
+            num_players=num_players or self._usual_players(),
             camera=camera or offer.model_camera,
             seed=int(self.cfg.seed) if seed is None else seed,
             prompt=prompt,
@@ -164,13 +164,17 @@ class Host:
         offer.check(order)
         return order
 
+    def _usual_players(self) -> int:
+        wanted, possible = int(self.cfg.first_room.num_players), self.offer.num_players
+        return min(max(wanted, possible[0]), possible[-1])
+
     def make_room(self, order: RoomOrder) -> OpenRoom:
         """Builds a world and all around it, or takes up the one of that name. Takes a while; called from a thread."""
         end = self._ended.pop(order.name, None)
         if end is not None:
             order = _order_of(end.header)
         game = self.offer.game(order)
-        truth = world_of(game, order.seed)
+        truth = build_world(game, order.seed)
         end = None if end is None else self._taken_up(truth, end)
         recorder = Recorder(self.recording, self._played(order, game, truth.fps), self.player_key)
         recorder.begin(truth.start(), None if end is None else end.seats)
@@ -193,7 +197,7 @@ class Host:
     def _model_room(self, order: RoomOrder, truth: ServedWorld, recorder: Recorder, last_tick: int) -> OpenRoom:
         """A room whose pictures a model makes, a block at a time: keys that come too late for one act in the next."""
         assert self.model is not None
-        many = warn_of_players({"num_players": self.model.shape.num_players}, truth.num_players)
+        many = warn_of_players(self.model.shape.num_players, truth.num_players)
         if many:
             log.warning("room %s: %s", order.name, many)
         views = ModelViews(self.model, truth, secrets.randbits(63), order.prompt)
@@ -259,8 +263,10 @@ class Host:
             self._stage = Stage(f"taking up {name}", 25)
             try:
                 await self.lobby.open(_order_of(end.header))
-            except JoinError as refusal:
-                log.warning("room %s is not taken up: %s", name, refusal)
+            except (
+                Exception
+            ) as mistake:  # whatever a recording of before holds: it must not keep the server from opening
+                log.warning("room %s is not taken up: %s", name, mistake)
         self._stage = Stage("building the first world", 50)
         try:
             await self.lobby.open(self.order(self.cfg.first_room.name))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,17 +11,20 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from gamegen_x.data.state import drawing_of
 from gamegen_x.games.door import Frame
 from gamegen_x.models.transition import Memory
 from gamegen_x.sampling.learned_world import LearnedDynamics, LearnedWorld
 from gamegen_x.schema.action_space import ActionSpace
 from gamegen_x.schema.weights_folder import read_config
+from gamegen_x.serve.played_world import number_of
 from gamegen_x.world.events import Event
-from gamegen_x.world.facts import Facts
+from gamegen_x.world.facts import Facts, lacking
 from gamegen_x.world.snapshot import settled
-from gamegen_x.world.state import Floats, Integers, Truths
+from gamegen_x.world.state import Floats, Truths
 
-HIDDEN_STEPS = 2**15 - 1  # of what the network remembers, from 0 to 1: the same on both ends of a line, in two bytes
+HIDDEN_STEPS = 2**15 - 1  # from 0 to 1, of what the network remembers, which lies between -1 and 1: two bytes each
+FARTHEST = 4.0  # halves of a map or picture from its middle; what the network takes farther stays there
 SPLIT = "val"
 
 
@@ -32,7 +36,8 @@ class LearnedState:
     places: Floats  # p q 2: see gamegen_x.world.places
     before: Floats  # p q 2: of the tick before
     known: Truths  # p q
-    hidden: Integers  # n d, in steps of 1 / HIDDEN_STEPS
+    hidden: npt.NDArray[np.int16]  # n d, in steps of 1 / HIDDEN_STEPS
+    events: tuple[Event, ...] = ()  # nothing happens but moves
 
 
 class LearnedTruth:
@@ -40,19 +45,27 @@ class LearnedTruth:
 
     Everybody's body is in it from the first tick on; who is not there presses no key. Nothing but the weights knows how
     it looks, so it is never drawn. The same states and keys give the same states on the same machine, to the bit.
+    Raises ValueError for weights that do not fit such a world.
     """
 
     is_drawn = False
 
     def __init__(self, weights: str, num_players: int, camera: str, seed: int) -> None:
-        torch.set_num_threads(1)  # a server's process has other work for its cores, and this is little
         described = read_config(weights)
         self.dynamics = LearnedDynamics(weights, num_players)
+        drawing = drawing_of(described, 1)
+        untold = lacking(drawing.settings.drawer.facts if drawing else (), self.dynamics.places.facts)
+        if untold:
+            raise ValueError(
+                f"the networks of {weights} are told {untold}, and their transition network steps "
+                f"{' and '.join(self.dynamics.places.facts)}; train it again with places that say so (task=dynamics)"
+            )
         self.keys = ActionSpace.from_dict(described["action_space"])
         self.fps, self.num_players = float(described["fps"]), num_players
         self.height, self.width = int(described["height"]), int(described["width"])
-        self.camera = camera
-        self._start = _settled(self.dynamics.fresh(seed, SPLIT), -1)
+        self.camera, self.about = camera, described.get("recorded_from") or {}
+        with _one_thread():
+            self._start = _settled(self.dynamics.fresh(seed, SPLIT), -1)
         self.facts: Mapping[str, str | int | float] = {
             "game": self.keys.name,
             "camera": camera,
@@ -67,14 +80,15 @@ class LearnedTruth:
         self._start = state
 
     def advanced(self, state: LearnedState, held: npt.NDArray[np.uint8]) -> LearnedState:
-        return _settled(self._world(state).after(held), state.tick + 1)
+        with _one_thread():
+            return _settled(self._world(state).after(held), state.tick + 1)
 
     def told(self, state: LearnedState, text: str) -> LearnedState:  # noqa: ARG002
         raise ValueError(
             f"this world does not listen to words, got {text!r}; it knows the keys {' '.join(self.keys.keys)}"
         )
 
-    def heard(self, state: LearnedState) -> Sequence[tuple[Event, ...]]:  # noqa: ARG002  (nothing happens but moves)
+    def heard(self, state: LearnedState) -> Sequence[tuple[Event, ...]]:  # noqa: ARG002
         return [()] * self.num_players
 
     def facts_of(self, state: LearnedState) -> Facts:
@@ -84,7 +98,7 @@ class LearnedTruth:
         raise NotImplementedError("nobody knows how a learned world looks but the weights that draw it")
 
     def scene(self, state: LearnedState, num_players: int) -> str:  # noqa: ARG002
-        return ""
+        return f"{number_of(num_players)} {'plays' if num_players == 1 else 'play'} {self.keys.name}."
 
     def asked(self, before: LearnedState, after: LearnedState) -> str:  # noqa: ARG002
         return ""
@@ -93,8 +107,8 @@ class LearnedTruth:
         return {
             "game": self.keys.name,
             "camera": self.camera,
-            "licence": "that of the weights' pictures",
-            "attribution": "generated; see the card of the weights",
+            "licence": str(self.about.get("licence", "")),
+            "attribution": str(self.about.get("attribution", "")),
             "facts": {},
             "outcome": {},
         }
@@ -117,8 +131,19 @@ def _settled(world: LearnedWorld, tick: int) -> LearnedState:
     return settled(LearnedState(tick, places, before, memory.known[0].numpy() > 0, hidden))
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sums must not depend on how many threads a process has; and a server's cores have other work."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _array(places: torch.Tensor) -> Floats:
-    return places[0].numpy().astype(np.float64)
+    return np.clip(places[0].numpy().astype(np.float64), -FARTHEST, FARTHEST)
 
 
 def _tensor(values: npt.NDArray[Any]) -> torch.Tensor:

@@ -32,7 +32,6 @@ from gamegen_x.schema.trace import MAX_PLAYERS
 from gamegen_x.schema.weights_folder import players_together, read_config
 from gamegen_x.serve.children import check_niceness, end_child
 from gamegen_x.serve.model_worker import (
-    NOTHING_SEEN,
     CloseRequest,
     Drawn,
     DrawRequest,
@@ -314,10 +313,11 @@ class ModelViews:
     def close(self) -> None:
         self.process.give_region(self._region)
 
-    def _seen_by(self, seats: Sequence[int]) -> dict[int, Past]:
-        """What the truth's renderer shows of the last blocks; before the first one, the beginning, standing still."""
+    def _seen_by(self, seats: Sequence[int]) -> dict[int, Past | None]:
+        """What the truth's renderer shows of the last blocks; before the first one, the beginning, standing still. None
+        where it has no renderer: whoever comes, or comes back, begins with what is drawn next."""
         if not self.truth.is_drawn:
-            return dict.fromkeys(seats, NOTHING_SEEN)
+            return dict.fromkeys(seats)
         past = list(self._past)
         past = [past[0]] * (-len(past) % self.process.shape.frames) + past
         views = self.truth.draw([state for state, _ in past], np.stack([keys for _, keys in past]))

@@ -64,24 +64,21 @@ class WorkerSettings:
 class Past:
     """What a player has seen before: the model goes on from there."""
 
-    frames: Pixels  # t h w 3; no frames: nothing
+    frames: Pixels  # t h w 3
     keys: Pixels  # t k
     facts: Facts | None  # t ..., for weights that are told them
 
 
-NOTHING_SEEN = Past(np.zeros((0, 0, 0, 3), np.uint8), np.zeros((0, 0), np.uint8), None)
-
-
 @dataclass(frozen=True)
 class DrawRequest:
-    """One step of one room. `newcomers` have a past that the model does not know yet; all others it remembers."""
+    """One step of one room. `newcomers` have a past that the model does not know yet, or none; others it remembers."""
 
     number: int
     region: int  # of the shared memory
     session: int  # the seed of this world's noise
     keys: Pixels  # seats f k
     seats: tuple[int, ...]  # whose views are wanted
-    newcomers: Mapping[int, Past]
+    newcomers: Mapping[int, Past | None]
     prompt: str
     instruction: str
     facts: Facts | None  # f ..., the truth of the frames to draw, for weights that are told it
@@ -199,22 +196,23 @@ class Worker:
         for slot in set(stream.slots) - set(request.seats):
             self.sampler.leave(stream, slot)
         for slot in sorted(set(request.seats)):
-            past = request.newcomers.get(slot)
-            if past is not None and slot in stream.slots:
+            if slot in request.newcomers and slot in stream.slots:
                 self.sampler.leave(stream, slot)
-            if slot not in stream.slots:
+            if slot in stream.slots:
+                continue
+            if slot not in request.newcomers:
+                raise ValueError(f"the model does not know what seat {slot} has seen")
+            past = request.newcomers[slot]
+            if past is None:
+                self.sampler.join(stream, slot)
+            else:
                 self._join(stream, slot, past)
 
-    def _join(self, stream: Stream, slot: int, past: Past | None) -> None:
+    def _join(self, stream: Stream, slot: int, past: Past) -> None:
         import torch
 
         from gamegen_x.sampling.video_file import from_pixels
 
-        if past is None:
-            raise ValueError(f"the model does not know what seat {slot} has seen")
-        if not len(past.frames):
-            self.sampler.join(stream, slot)
-            return
         frames = from_pixels(torch.from_numpy(past.frames.copy()))
         told = self._told(past.facts)
         own = None if told is None else replace(told, state=told.state[slot : slot + 1], near=None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -26,15 +27,11 @@ class Offer:
     cameras: Sequence[str]
     model_camera: str  # the only one in which the model draws
     fps: float
-    max_players: int
-    keys: str  # name of the action space
+    num_players: range  # that a room may have
+    action_space: str  # its name
     sentences: Sequence[str]  # that change the world
-    node: DictConfig  # what builds its world, but for the number of players and the camera
-
-    @property
-    def is_learned(self) -> bool:
-        """Whether a network says what is true, and nobody can draw it but the model."""
-        return bool(self.node["_target_"] == LEARNED)
+    is_learned: bool  # a network says what is true, and nobody can draw it but the model
+    world: DictConfig  # what builds a room's world, but for the number of players and the camera
 
     def check(self, order: RoomOrder) -> None:
         """Raises ValueError where this server has no such room."""
@@ -45,12 +42,14 @@ class Offer:
             raise ValueError(f"this model has learned the camera {self.model_camera!r}, got {order.camera!r}")
         if order.camera not in self.cameras:
             raise ValueError(f"cameras are {', '.join(self.cameras)}, got {order.camera!r}")
-        if order.num_players > self.max_players:
-            raise ValueError(f"these worlds have 1 to {self.max_players} players, got {order.num_players}")
+        if order.num_players not in self.num_players:
+            fewest, most = self.num_players[0], self.num_players[-1]
+            said = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+            raise ValueError(f"these worlds have {said} players, got {order.num_players}")
 
     def game(self, order: RoomOrder) -> dict[str, Any]:
         """What builds the room's world: kept with its recording."""
-        node = OmegaConf.merge(self.node, {"num_players": order.num_players, "camera": order.camera})
+        node = OmegaConf.merge(self.world, {"num_players": order.num_players, "camera": order.camera})
         assert isinstance(node, DictConfig)
         return to_dict(node)
 
@@ -66,40 +65,49 @@ def offer_of(cfg: DictConfig) -> Offer:
             cameras=tuple(cfg.cameras),
             model_camera=str(cfg.game.camera),
             fps=float(cfg.game.fps),
-            max_players=MAX_PLAYERS,
-            keys=str(cfg.game["keys"]["name"]),
+            num_players=range(1, MAX_PLAYERS + 1),
+            action_space=str(cfg.game["keys"]["name"]),
             sentences=sorted(INSTRUCTIONS),
-            node=cfg.game,
+            is_learned=False,
+            world=cfg.game,
         )
     described = weights["networks"].get("transition")
     if described is None:
         raise ValueError(
-            f"{cfg.weights} draws another game than the rooms', by {_game_of(weights['action_space'], weights)}; the "
-            f"rooms', {cfg.game['_target_'].rpartition('.')[2]}, has {_game_of(cfg.game['keys'], cfg.game)}. Only "
+            f"{cfg.weights} draws another game than the rooms', by {_said(weights['action_space'], weights)}; the "
+            f"rooms', {cfg.game['_target_'].rpartition('.')[2]}, has {_said(cfg.game['keys'], cfg.game)}. Only "
             "weights with a transition network bring a world of their own (docs/training.md, dynamics). Watch that "
             f"game with: python sample.py weights={cfg.weights}"
         )
-    name = str(weights["action_space"]["name"])
+    most = min(int(described["num_players"]), MAX_PLAYERS)
+    camera = str((weights.get("recorded_from") or {}).get("camera", ""))
     return Offer(
         worlds=(MODEL,),
-        cameras=(name,),
-        model_camera=name,
+        cameras=(camera,),
+        model_camera=camera,
         fps=float(weights["fps"]),
-        max_players=int(described["num_players"]),
-        keys=name,
+        num_players=range(1 if described["egocentric"] else most, most + 1),  # who is foreseen alone may be alone
+        action_space=str(weights["action_space"]["name"]),
         sentences=(),
-        node=OmegaConf.create({"_target_": LEARNED, "weights": str(cfg.weights)}),
+        is_learned=True,
+        world=OmegaConf.create({"_target_": LEARNED, "weights": Path(cfg.weights).as_posix()}),
     )
 
 
-def world_of(game: Mapping[str, Any], seed: int) -> ServedWorld:
-    """The world that `Offer.game` describes: the same for the same seed."""
-    if game["_target_"] == LEARNED:
-        learned: ServedWorld = build(game, seed=seed)
-        return learned
-    return TruthWorld(build(game), seed)
+def build_world(game: Mapping[str, Any], seed: int, weights: str | None = None) -> ServedWorld:
+    """The world that `Offer.game` describes, of this seed. `weights`: where those it names are now, if elsewhere."""
+    if game["_target_"] != LEARNED:
+        return TruthWorld(build(game), seed)
+
+    from gamegen_x.serve.learned_truth import LearnedTruth  # and torch, which other worlds do without
+
+    return LearnedTruth(weights or game["weights"], int(game["num_players"]), str(game["camera"]), seed)
 
 
-def _game_of(keys: Mapping[str, Any], described: Mapping[str, Any]) -> str:
-    size = f"{described['height']}x{described['width']} pixels"
-    return f"the keys {' '.join(keys['keys'])}, {size} and {float(described['fps']):g} frames a second"
+def _game_of(keys: Mapping[str, Any], described: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(keys["keys"]), int(described["height"]), int(described["width"]), float(described["fps"])
+
+
+def _said(keys: Mapping[str, Any], described: Mapping[str, Any]) -> str:
+    names, height, width, fps = _game_of(keys, described)
+    return f"the keys {' '.join(names)}, {height}x{width} pixels and {fps:g} frames a second"

@@ -17,7 +17,7 @@ from gamegen_x.world.events import Event
 from gamegen_x.world.facts import Facts
 from gamegen_x.world.state import WorldState
 
-State = Any  # a tree of frozen dataclasses that `world.snapshot` can quantise
+State = Any  # a tree of frozen dataclasses that `world.snapshot` can quantise, with the `events` of its tick
 _SKIES: Mapping[str, str] = {"clear": "clear", "rain": "rainy", "snow": "snowy", "fog": "foggy"}
 _NUMBERS = ("No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight")
 
@@ -76,7 +76,7 @@ class ServedWorld(PlayedWorld, Protocol):
         """What is true of the video frame of a state: what weights are told that are told the world's truth."""
 
     def scene(self, state: State, num_players: int) -> str:
-        """The world in the words of the captions that models learn from; empty where they learned from none."""
+        """The world in the words of the captions that models learn from."""
 
     def asked(self, before: State, after: State) -> str:
         """The sentence that made the world another one between two states; empty where none did."""
@@ -138,14 +138,14 @@ class TruthWorld:
         return sentence_for(changed[-1], int(after.conditions.target[changed[-1]])) if changed else ""
 
     def described(self, state: State) -> Mapping[str, Any]:
-        game, game.state = self.game, state
+        game = self.game
         return {
             "game": str(game.metadata["name"]),
             "camera": game.camera,
             "licence": game.licence,
             "attribution": game.attribution,
             "facts": game.facts,
-            "outcome": game.outcome(),
+            "outcome": game.outcome_of(state),
         }
 
 
@@ -161,6 +161,11 @@ def scene_of(state: WorldState, num_players: int) -> str:
     weather, time_of_day, season = (
         classes[target] for classes, target in zip(FACTS.values(), state.conditions.target.tolist(), strict=True)
     )
-    who = f"{_NUMBERS[num_players]} player{'' if num_players == 1 else 's'} walk{'s' if num_players == 1 else ''}"
+    who = f"{number_of(num_players)} {'walks' if num_players == 1 else 'walk'}"
     article = "an" if season[0] in "aeiou" else "a"
     return f"{who} through {article} {season} land on a {_SKIES[weather]} {time_of_day}."
+
+
+def number_of(num_players: int) -> str:
+    """How captions begin: "Two players"."""
+    return f"{_NUMBERS[num_players]} player{'' if num_players == 1 else 's'}"

@@ -23,8 +23,7 @@ from gamegen_x.schema.files import atomic_file
 from gamegen_x.schema.trace import MAX_PLAYERS
 from gamegen_x.serve.__main__ import check_packages
 from gamegen_x.serve.fault_link import LinkFaults
-from gamegen_x.serve.offer import world_of
-from gamegen_x.serve.replay import replayed
+from gamegen_x.serve.replay import replayed, world_of
 from gamegen_x.serve.server_process import POLL_S, end, server_process
 from gamegen_x.serve.session_log import SUFFIX, read_session
 from gamegen_x.serve.tun_relay import TunRelay
@@ -89,7 +88,7 @@ def playing(relay: TunRelay, output: Path, cfg: DictConfig) -> Iterator[subproce
 def played_again(log: Path) -> dict[str, Any]:
     session, num_ticks = read_session(log), 0
     try:
-        for _ in replayed(session, world_of(session.header.game, session.header.seed)):
+        for _ in replayed(session, world_of(session)):
             num_ticks += 1
     except ValueError as difference:
         return {"ticks_replayed": num_ticks, "first_difference": str(difference)}

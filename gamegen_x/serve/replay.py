@@ -25,10 +25,10 @@ from gamegen_x.games.door import Frame as Picture
 from gamegen_x.games.record import SeatVideo, VideoSettings
 from gamegen_x.schema.files import sync_folder
 from gamegen_x.schema.trace import TextEvent, Trace
-from gamegen_x.serve.offer import world_of
+from gamegen_x.serve.offer import build_world
 from gamegen_x.serve.played_world import ServedWorld, State
 from gamegen_x.serve.restore import PlayedTick, played_again
-from gamegen_x.serve.session_log import SUFFIX, Session, read_session
+from gamegen_x.serve.session_log import SUFFIX, Session, SessionEnd, read_session
 from gamegen_x.world.facts import Facts, stacked
 from gamegen_x.world.snapshot import read_keyframe
 
@@ -37,16 +37,30 @@ _OF_PLAYERS = ("pose", "airborne", "carrying", "terrain", "position", "angle")  
 _OF_PAIRS = ("visible", "screen_xy", "near")
 
 
+def world_of(session: Session | SessionEnd, weights: str | None = None) -> ServedWorld:
+    """The world of a log, as the server built it. `weights`: where those are now that keep its truth, if elsewhere."""
+    return build_world(session.header.game, session.header.seed, weights)
+
+
 def replayed(session: Session, world: ServedWorld) -> Iterator[PlayedTick]:
     """The session again, from its keys and sentences. Raises ValueError at the first state that is another one."""
     state: State = read_keyframe(session.header.start, world.start())
     return played_again(world, state, session.ticks)
 
 
-def replay(path: Path, output: Path, pictures: str, video: VideoSettings) -> dict[str, Any]:
-    """Replays one log into `output/<its name>`, which appears only when it is whole; tells what it found."""
+def replay(path: Path, output: Path, pictures: str, video: VideoSettings, weights: str | None = None) -> dict[str, Any]:
+    """Replays one log into `output/<its name>`, which appears only when it is whole; tells what it found.
+
+    `weights`: see `world_of`.
+    """
     started = time.monotonic()
     session = read_session(path)
+    world = world_of(session, weights)
+    if pictures == TRUTH and not world.is_drawn:
+        raise ValueError(
+            f"nobody can draw what was true in {path}: its truth is a network's, of {session.header.weights}; "
+            "pictures=shown takes what its players saw"
+        )
     seats = sorted({record.seat for record in session.seats if record.player})
     ticks = _span(session, seats, pictures)
     if not seats or not ticks:
@@ -58,7 +72,7 @@ def replay(path: Path, output: Path, pictures: str, video: VideoSettings) -> dic
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        trace = _written(session, partial, seats, ticks, pictures, video)
+        trace = _written(session, world, partial, seats, ticks, pictures, video)
         os.replace(partial, folder)
         sync_folder(output)
     except BaseException:
@@ -78,14 +92,14 @@ def replay(path: Path, output: Path, pictures: str, video: VideoSettings) -> dic
 
 
 def _written(
-    session: Session, folder: Path, seats: Sequence[int], ticks: range, pictures: str, video: VideoSettings
+    session: Session,
+    world: ServedWorld,
+    folder: Path,
+    seats: Sequence[int],
+    ticks: range,
+    pictures: str,
+    video: VideoSettings,
 ) -> Trace:
-    world = world_of(session.header.game, session.header.seed)
-    if pictures == TRUTH and not world.is_drawn:
-        raise ValueError(
-            f"nobody can draw what was true in {session.header.name!r}: its truth is a network's, of "
-            f"{session.header.weights}; pictures=shown takes what its players saw"
-        )
     rows: list[npt.NDArray[np.uint8]] = []
     facts: list[Facts] = []
     with ExitStack() as stack:
@@ -107,6 +121,7 @@ def _written(
         for finished in videos:
             finished.finish()
     described = world.described(state)
+    outcome = {**described["outcome"], "pictures": session.header.weights if pictures == SHOWN else TRUTH}
     trace = Trace(
         folder=folder,
         seed=session.header.seed,
@@ -121,10 +136,7 @@ def _written(
             for seat, text in record.texts
             if record.tick in ticks and seat in seats
         ),
-        **{
-            **described,
-            "outcome": {**described["outcome"], "pictures": session.header.weights if pictures == SHOWN else TRUTH},
-        },
+        **{**described, "outcome": outcome},
     )
     trace.save()
     return trace
@@ -161,9 +173,9 @@ def _player(session: Session, seat: int) -> str:
 
 
 def _of_seats(name: str, array: npt.NDArray[Any], seats: Sequence[int]) -> npt.NDArray[Any]:
-    if name in _OF_PLAYERS:
-        return array[list(seats)]
-    return array[np.ix_(seats, seats)] if name in _OF_PAIRS else array
+    if name in _OF_PAIRS and array.shape[0] == array.shape[1]:
+        return array[np.ix_(seats, seats)]
+    return array[list(seats)] if name in (*_OF_PLAYERS, *_OF_PAIRS) else array  # pairs with what is no seat keep it
 
 
 @entry_point("replay")
@@ -174,7 +186,7 @@ def main(cfg: DictConfig) -> None:
     if not logs:
         raise FileNotFoundError(f"no {SUFFIX} files in {cfg.log}; the server writes them to its `recording.folder`")
     video = VideoSettings(**to_dict(cfg.video))
-    found = [replay(path, Path(cfg.output), cfg.pictures, video) for path in logs]
+    found = [replay(path, Path(cfg.output), cfg.pictures, video, cfg.weights) for path in logs]
     for each in found[:-1]:
         print(json.dumps(each))
     print(json.dumps({**found[-1], "sessions": len(found)}))

@@ -40,7 +40,7 @@ def played_again(world: ServedWorld, state: State, ticks: Sequence[TickRecord]) 
         if found != record.hash:
             raise ValueError(
                 f"tick {record.tick} has the hash {found:08x}, the log says {record.hash:08x}: it was played by "
-                "another version of the game"
+                "another version of the game, or, where a network keeps its truth, by another network or processor"
             )
         yield PlayedTick(record.tick, state, keys)
 

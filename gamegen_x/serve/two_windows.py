@@ -29,6 +29,7 @@ from gamegen_x.schema.trace import Trace
 from gamegen_x.serve.__main__ import check_packages, check_weights
 from gamegen_x.serve.live_figures import Seen, of_window
 from gamegen_x.serve.lobby import MODEL
+from gamegen_x.serve.offer import offer_of
 from gamegen_x.serve.replay import SHOWN, TRUTH, replay
 from gamegen_x.serve.server_process import server_process
 from gamegen_x.serve.session_log import SUFFIX
@@ -244,6 +245,7 @@ def main(cfg: DictConfig) -> None:
     check_packages()
     if cfg.world == MODEL:
         check_weights(cfg.weights)
+    check_sentences(cfg)
     chromium = find_chromium(cfg.chromium)
     output = Path(cfg.output)
     output.mkdir(parents=True, exist_ok=True)
@@ -260,6 +262,15 @@ def main(cfg: DictConfig) -> None:
         figures |= judged(cfg, suite, reading, log)
     write(figures, output)
     print(json.dumps(figures), flush=True)
+
+
+def check_sentences(cfg: DictConfig) -> None:
+    """Raises ValueError where the server's worlds do not listen to what the windows are to say."""
+    from hydra import compose
+
+    served = compose("serve", [f"world={cfg.world}", f"weights={cfg.weights}", *cfg.server])
+    if cfg.sentences and not offer_of(served).sentences:
+        raise ValueError(f"the worlds of {cfg.weights} do not listen to words; set sentences=[]")
 
 
 def new_session(folder: Path, earlier: Collection[Path]) -> Path:

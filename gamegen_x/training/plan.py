@@ -60,15 +60,6 @@ def print_plan(cfg: DictConfig) -> None:
     print(json.dumps(plan))
 
 
-def refusal(cfg: DictConfig) -> str | None:
-    """Why the run would be refused before it begins, such as data or weights that are not there yet."""
-    try:
-        check_run(cfg)
-    except (OSError, ValueError) as mistake:
-        return str(mistake)
-    return None
-
-
 def make_plan(cfg: DictConfig) -> dict[str, Any]:
     parts = {name: _network(cfg[name]) for name in NETWORKS if name in cfg.task}
     if cfg.task.get("critic") is not None:
@@ -101,8 +92,17 @@ def make_plan(cfg: DictConfig) -> dict[str, Any]:
         "tflop_per_step": round(6 * num_trained * tokens * world_size / 1e12, 3),
         "state_gib_per_device": round(state / GIB, 3),
         "memory_gib_per_device": round((state + activations) / GIB, 3),
-        "refused": refusal(cfg),
+        "refused": _refusal(cfg),
     }
+
+
+def _refusal(cfg: DictConfig) -> str | None:
+    """Why the run would be refused before it begins, such as data or weights that are not there yet."""
+    try:
+        check_run(cfg)
+    except (OSError, ValueError) as mistake:
+        return str(mistake)
+    return None
 
 
 def loads(cfg: DictConfig, parts: Mapping[str, nn.Module | None]) -> list[Load]:

@@ -4,7 +4,14 @@ import re
 
 import pytest
 
-from gamegen_x.schema.weights_folder import as_learned, check_files, read_config, warn_of_players, warn_of_sentence
+from gamegen_x.schema.weights_folder import (
+    as_learned,
+    check_files,
+    players_together,
+    read_config,
+    warn_of_players,
+    warn_of_sentence,
+)
 
 CONFIG = {"format": 1, "kind": "causal", "networks": {"vae": {"_target_": "gamegen_x.models.vae.VideoVAE"}}}
 HEADER = json.dumps({"weight": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
@@ -48,7 +55,7 @@ def test_networks_of_others_need_no_file(tmp_path):
     ],
 )
 def test_warn_of_players_than_weights_have_seen_together_are_warned_of(learned, asked, said):
-    warning = warn_of_players({"num_players": learned}, asked)
+    warning = warn_of_players(learned, asked)
     assert warning is None if said is None else said in warning
 
 
@@ -109,3 +116,13 @@ def test_a_file_that_is_no_whole_safetensors_file_is_refused(tmp_path, content, 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no file .*msdit.safetensors"):
         check_files(tmp_path, {"msdit": {}})
+
+
+@pytest.mark.parametrize(
+    ("num_players", "slots", "stepped", "together"),
+    [(None, 8, 2, None), (2, 8, 2, 2), (1, 8, 2, 2), (1, 1, 2, 1), (1, 8, None, 1)],
+)
+def test_views_show_others_together_or_by_being_told_where_they_stand(num_players, slots, stepped, together):
+    networks = {} if stepped is None else {"transition": {"num_players": stepped}}
+    config = {"num_players": num_players, "drawn_state": {"drawer": {"num_slots": slots}}, "networks": networks}
+    assert players_together(config) == together

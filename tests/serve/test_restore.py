@@ -13,14 +13,14 @@ import pytest
 from harnesses import harness
 from servers import PATIENCE_S, serve_config
 
-from gamegen_x.config import build, to_dict
+from gamegen_x.config import build
 from gamegen_x.serve.bots import Bot
 from gamegen_x.serve.host import Host
-from gamegen_x.serve.offer import world_of
 from gamegen_x.serve.pebbles import Pebbles
 from gamegen_x.serve.played_world import TruthWorld
 from gamegen_x.serve.protocol import PROTOCOL, EventMessage, Hello, Input, Text, Welcome
 from gamegen_x.serve.recorder import Played, Recorder, RecordingRules
+from gamegen_x.serve.replay import world_of
 from gamegen_x.serve.restore import open_sessions, played_again, state_at_end
 from gamegen_x.serve.room import Room
 from gamegen_x.serve.seat import JoinError, digest_of
@@ -43,10 +43,10 @@ def recorded(cfg, folder, num_ticks, state_every_s=1.0):
     """A session of two players that nobody closed, as a killed server leaves it after its last flush."""
     host = Host(cfg)
     order = host.order("hill", num_players=3)
-    node = host._game_node(order)
-    truth = TruthWorld(build(node), order.seed)
+    game = host.offer.game(order)
+    truth = TruthWorld(build(game), order.seed)
     rules = RecordingRules(str(folder), 60.0, 8.0, state_every_s, 600.0)
-    recorder = Recorder(rules, Played("hill", to_dict(node), order.seed, truth.fps, "truth"), b"key")
+    recorder = Recorder(rules, Played("hill", game, order.seed, truth.fps, "truth"), b"key")
     recorder.begin(truth.start())
     room = Room("hill", truth, HARNESS.room, on_final=recorder.final)
     room.on_seat = lambda seat, hello: (
@@ -74,7 +74,7 @@ def test_the_end_of_a_session_is_the_state_that_was_played(cfg, tmp_path):
     assert sorted(end.seats) == [0, 1]  # the third gave their seat back
     assert [end.seats[seat.number].resume for seat in seats[:2]] == [digest_of(seat.resume) for seat in seats[:2]]
     assert seats[0].resume.encode() not in recorder.path.read_bytes()  # nobody comes in with what a log says
-    assert state_hash(state_at_end(world_of(end.header.game, end.header.seed), end)) == state_hash(room.state)
+    assert state_hash(state_at_end(world_of(end), end)) == state_hash(room.state)
     recorder.close()
 
 
@@ -252,7 +252,7 @@ def test_a_server_that_is_killed_has_its_worlds_back_with_the_same_seats_and_sta
     second = server.newest_log()
     assert second != log
     header = read_session(second).header
-    world = world_of(end.header.game, end.header.seed)
+    world = world_of(end)
     ended = state_at_end(world, end)
     assert header.first_tick == end.last_tick + 1
     assert state_hash(read_keyframe(header.start, world.start())) == state_hash(ended)

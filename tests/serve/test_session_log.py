@@ -13,11 +13,10 @@ from gamegen_x.config import build, to_dict
 from gamegen_x.games.record import VideoSettings
 from gamegen_x.schema.trace import Trace
 from gamegen_x.serve.frame_codec import Tier, encode_picture
-from gamegen_x.serve.offer import world_of
 from gamegen_x.serve.played_world import TruthWorld
 from gamegen_x.serve.protocol import PROTOCOL, Hello, Input, Text
 from gamegen_x.serve.recorder import Played, Recorder, RecordingRules
-from gamegen_x.serve.replay import SHOWN, TRUTH, replay, replayed
+from gamegen_x.serve.replay import SHOWN, TRUTH, replay, replayed, world_of
 from gamegen_x.serve.room import Room
 from gamegen_x.serve.session_log import Header, TickRecord, packed, read_session
 
@@ -60,7 +59,7 @@ def test_a_replay_has_every_state_of_the_session(cfg, tmp_path):
     room, recorder = play(cfg, tmp_path)
     recorder.close()
     session = read_session(recorder.path)
-    last = list(replayed(session, world_of(session.header.game, session.header.seed)))[-1]
+    last = list(replayed(session, world_of(session)))[-1]
     assert last.tick == room.final == 39
     assert (last.state.players.frames == room.state.players.frames).all()
     assert last.state.conditions.target.tolist() == room.state.conditions.target.tolist()
@@ -97,7 +96,7 @@ def test_a_torn_end_is_left_out(cfg, tmp_path):
     torn = read_session(recorder.path)
     assert torn.ticks == whole.ticks[:-1]
     assert torn.torn_bytes > 0
-    assert len(list(replayed(torn, world_of(torn.header.game, torn.header.seed)))) == len(torn.ticks)
+    assert len(list(replayed(torn, world_of(torn)))) == len(torn.ticks)
 
 
 def test_a_log_that_was_changed_is_found_out_at_the_tick(cfg, tmp_path):
@@ -106,7 +105,7 @@ def test_a_log_that_was_changed_is_found_out_at_the_tick(cfg, tmp_path):
     session = read_session(recorder.path)
     other = tuple(replace_keys(record) if record.tick == 12 else record for record in session.ticks)
     with pytest.raises(ValueError, match="tick 12 has the hash"):
-        list(replayed(replace(session, ticks=other), world_of(session.header.game, session.header.seed)))
+        list(replayed(replace(session, ticks=other), world_of(session)))
 
 
 def replace_keys(record):
@@ -133,7 +132,7 @@ def test_a_long_session_goes_on_in_another_file_that_replays_alone(cfg, tmp_path
     sessions = [read_session(path) for path in files]
     assert [len(session.ticks) for session in sessions] == [24, 24, 12]
     for session in sessions:
-        assert len(list(replayed(session, world_of(session.header.game, session.header.seed)))) == len(session.ticks)
+        assert len(list(replayed(session, world_of(session)))) == len(session.ticks)
 
 
 def test_a_disk_that_takes_nothing_ends_the_recording_and_not_the_game(cfg, tmp_path):

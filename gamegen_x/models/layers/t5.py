@@ -1,7 +1,7 @@
-"""The encoder of T5 (Raffel et al. 2020, section 2.1, with the gated GELU of T5 v1.1), which loads in no time.
+"""The encoder of T5 (Raffel et al. 2020, section 2.1, with the gated GELU of T5 v1.1), without the library of others.
 
-Its parts have the names of T5's published files, so that those load, and so do weights that were trained with the
-library that this stands for in our own small text encoder: importing that takes longer than a player waits for a page.
+Importing transformers takes longer than a player waits for a page. Parts have its names, so that weights that were
+trained with it load here.
 """
 
 from __future__ import annotations

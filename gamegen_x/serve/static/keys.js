@@ -86,11 +86,12 @@ export class HeldKeys {
     const wanted = new Set();
     for (const [button, key] of Object.entries(BUTTONS)) if (pad.buttons[button]?.pressed) wanted.add(key);
     const [x = 0, y = 0, turn = 0] = pad.axes;
-    if (x < -STICK) wanted.add("a");
-    if (x > STICK) wanted.add("d");
+    const { keys } = this.map;
+    if (x < -STICK) wanted.add(keys.includes("a") ? "a" : "left");
+    if (x > STICK) wanted.add(keys.includes("d") ? "d" : "right");
     if (y < -STICK) wanted.add("w");
     if (y > STICK) wanted.add("s");
-    if (Math.abs(turn) > STICK) wanted.add(this.map.keys.includes("left") ? (turn < 0 ? "left" : "right") : "q");
+    if (Math.abs(turn) > STICK) wanted.add(!keys.includes("left") ? "q" : turn < 0 ? "left" : "right");
     const source = `pad ${pad.index}`;
     for (const key of this.map.keys) {
       if (wanted.has(key) && !this.sources.get(key)?.has(source)) this.press(key, source);

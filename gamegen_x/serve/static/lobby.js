@@ -36,10 +36,10 @@ export function showLobby(facts) {
   fill($("new-room").elements.world, facts.worlds.map((world) => [world, `${WORLDS[world]}`]));
   fill($("new-room").elements.camera, facts.cameras.map((camera) => [camera, LOOKS[camera] ?? camera]));
   $("camera-row").hidden = facts.cameras.length < 2;
-  $("seed-row").hidden = facts.is_learned;
+  $("seed-row").firstChild.textContent = facts.is_learned ? "Beginning " : "Planet ";
   const { world, num_players: seats } = $("new-room").elements;
-  seats.max = facts.max_players;
-  seats.value = Math.min(seats.value, facts.max_players);
+  Object.assign(seats, { min: facts.min_players, max: facts.max_players });
+  seats.value = Math.min(Math.max(seats.value, facts.min_players), facts.max_players);
   const showChoice = () => {
     $("prompt-row").hidden = world.value !== "model" || facts.is_learned;
     tell($("form-said"), world.value === "model" ? warnOfPlayers(facts, Number(seats.value)) : "");

@@ -105,6 +105,7 @@ function hear(page, kind, message) {
 }
 
 function welcome(page, message) {
+  if (page.keyMap !== undefined && page.keyMap.keys.join() !== message.keys.join()) location.reload(); // another game by now
   page.here = new Set(message.here);
   sessionStorage.setItem(seatKey(page), message.resume);
   if (message.role === "player") page.here.add(message.seat);
