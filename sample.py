@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from gamegen_x.world.facts import Facts
 
 DEFAULT_FRAMES = 102
+MOST_SEEDS = 2**31
 MOST_STRETCHED = 0.5  # log of a video's width over height against that of the weights; beyond it the user is warned
 
 
@@ -60,6 +61,7 @@ def main(cfg: DictConfig) -> None:
     check_files(cfg.weights, described["networks"])
     if cfg.dynamics is not None and not has_rules(cfg):
         check_transition(cfg.weights, described)
+    check_players(cfg, described)
     actions = check_request(cfg, ActionSpace.from_dict(described["action_space"]))
     num_frames = cfg.num_frames or (DEFAULT_FRAMES if actions is None else actions.shape[1])
     num_given = cfg.num_context_frames if cfg.continue_video else 0
@@ -112,8 +114,8 @@ def check_request(cfg: DictConfig, action_space: ActionSpace) -> npt.NDArray[np.
             "num_frames, num_players, num_context_frames and scale are at least 1, "
             f"got {cfg.num_frames}, {cfg.num_players}, {cfg.num_context_frames} and {cfg.scale}"
         )
-    if cfg.num_players > MAX_PLAYERS:
-        raise ValueError(f"a world has at most {MAX_PLAYERS} players, got num_players={cfg.num_players}")
+    if not 0 <= cfg.seed < MOST_SEEDS:
+        raise ValueError(f"a seed is a whole number from 0 to {MOST_SEEDS - 1}, got seed={cfg.seed}")
     if Path(cfg.output).suffix not in (".mp4", ".gif"):
         raise ValueError(
             f"output={cfg.output} ends with neither .mp4 nor .gif, the two kinds of files that are written"
@@ -138,6 +140,21 @@ def check_request(cfg: DictConfig, action_space: ActionSpace) -> npt.NDArray[np.
         known = session.actions[: cfg.num_context_frames, : cfg.num_players]
         past[:, : len(known)] = known.transpose(1, 0, 2)
     return np.concatenate([past, held], axis=1)
+
+
+def check_players(cfg: DictConfig, described: Mapping[str, Any]) -> None:
+    """Raises ValueError for more players than a world holds, or than the weights' own truth steps."""
+    if cfg.num_players > MAX_PLAYERS:
+        raise ValueError(f"a world has at most {MAX_PLAYERS} players, got num_players={cfg.num_players}")
+    stepped = described["networks"].get("transition")
+    is_told_by_rules = list(cfg.game["keys"]["keys"]) == list(described["action_space"]["keys"]) and has_rules(cfg)
+    if cfg.dynamics is None or stepped is None or is_told_by_rules or cfg.num_players <= stepped["num_players"]:
+        return
+    most = stepped["num_players"]
+    raise ValueError(
+        f"the transition network of {cfg.weights} steps {most} players, got num_players={cfg.num_players}; set "
+        f"num_players={most}, or dynamics=none"
+    )
 
 
 def recorded_session(continue_video: str, num_players: int) -> Trace | None:

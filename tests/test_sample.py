@@ -11,7 +11,7 @@ from gamegen_x.sampling.video_file import write_video
 from gamegen_x.schema.action_space import ActionSpace
 from gamegen_x.schema.trace import Trace
 from gamegen_x.world.facts import stepped
-from sample import check_request, choose_dynamics, read_frames, true_facts
+from sample import check_players, check_request, choose_dynamics, read_frames, true_facts
 
 SIZE = (64, 96)  # height and width
 
@@ -42,7 +42,17 @@ def test_one_video_is_for_all_players(videos):
 
 def test_more_players_than_a_world_holds_are_refused_at_once():
     with pytest.raises(ValueError, match="at most 8 players, got num_players=9"):
-        check_request(sample_config("num_players=9"), ActionSpace("x", ("w",)))
+        check_players(sample_config("num_players=9"), described("x", "vae"))
+    learned = described("x") | {"networks": {"transition": {"num_players": 2}}}
+    with pytest.raises(ValueError, match="steps 2 players, got num_players=3; set num_players=2, or dynamics=none"):
+        check_players(sample_config("num_players=3"), learned)
+    check_players(sample_config("num_players=3", "dynamics=none"), learned)
+
+
+@pytest.mark.parametrize("seed", [-3, 2**31])
+def test_a_seed_that_no_generator_takes_is_refused_at_once(seed):
+    with pytest.raises(ValueError, match=f"0 to 2147483647, got seed={seed}"):
+        check_request(sample_config(f"seed={seed}"), ActionSpace("x", ("w",)))
 
 
 def test_a_wrong_number_of_videos_or_of_frames_is_told(videos):

@@ -49,3 +49,8 @@ def solver_times(num_steps: int, shift: float) -> list[float]:
     if num_steps < 1:
         raise ValueError(f"num_steps must be at least 1, got {num_steps}")
     return [float(time) for time in shift_times(torch.linspace(0, 1, num_steps + 1), shift)]
+
+
+def limited(latents: Float[Tensor, "*shape"], limit: float | None) -> Float[Tensor, "*shape"]:
+    """Latents within so many deviations: what looks at itself again and again cannot grow without end."""
+    return latents if limit is None else latents.clamp(-limit, limit)

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from gamegen_x.diffusion.guidance import guided
-from gamegen_x.diffusion.solvers import SOLVERS, ScalarVelocity, solver_times
+from gamegen_x.diffusion.solvers import SOLVERS, ScalarVelocity, limited, solver_times
 from gamegen_x.models.gamegen import Conditions
 from gamegen_x.models.instructnet import actions_per_latent
 from gamegen_x.models.layers.kv_cache import PastFrames
@@ -130,7 +130,7 @@ class ClipSampler:
             return guided(heard, unheard, lead)
 
         velocity = guided(led(conditions), led(conditions.without_text()), self.settings.guidance)
-        return self.solve(velocity, noise, self.times)
+        return limited(self.solve(velocity, noise, self.times), self.settings.limit)
 
     def _lead(
         self, spoken: Sequence[Instruction | None], start: int, stop: int

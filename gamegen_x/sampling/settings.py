@@ -25,6 +25,7 @@ class SamplerSettings:
     block: int  # latent frames that are denoised together, at most
     instruction_guidance: float = 1.0  # older weights do not say, and are not led
     instruction_latents: int = 0  # how many latent frames of an instruction it leads
+    limit: float | None = None  # deviations that a value of a latent may be away from 0; None: as many as it likes
 
     def __post_init__(self) -> None:
         if self.solver not in SOLVERS:
@@ -39,6 +40,8 @@ class SamplerSettings:
                 "need sampler.instruction_guidance >= 0 and sampler.instruction_latents >= 0, "
                 f"got {self.instruction_guidance} and {self.instruction_latents}"
             )
+        if self.limit is not None and self.limit <= 0:
+            raise ValueError(f"need sampler.limit > 0, or null, got {self.limit}")
         if not 1 <= self.block <= self.window:
             raise ValueError(
                 f"need 1 <= sampler.block <= sampler.window (latent frames), got {self.block} and {self.window}"

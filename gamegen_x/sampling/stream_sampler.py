@@ -11,7 +11,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from gamegen_x.diffusion.guidance import guided
-from gamegen_x.diffusion.solvers import SOLVERS, ScalarVelocity, solver_times
+from gamegen_x.diffusion.solvers import SOLVERS, ScalarVelocity, limited, solver_times
 from gamegen_x.models.gamegen import Conditions
 from gamegen_x.models.instructnet import actions_per_latent
 from gamegen_x.models.layers.kv_cache import WindowPast
@@ -189,7 +189,7 @@ class StreamSampler:
                 for stream in batch.streams
             ]
         )
-        return self.solve(velocity, noise.to(self.layout.device), self.times)
+        return limited(self.solve(velocity, noise.to(self.layout.device), self.times), self.settings.limit)
 
     def commit(self, batch: StreamBatch, latents: Float[Tensor, "b p c h w"], conditions: Conditions) -> None:
         """Shows the model the clean frames once, and keeps what later frames shall see of them."""

@@ -16,6 +16,7 @@ from gamegen_x.schema.weights_folder import read_config
 from gamegen_x.serve.lobby import MODEL, TRUTH, RoomOrder
 from gamegen_x.serve.played_world import ServedWorld, TruthWorld
 
+MOST_SEEDS = 2**31
 LEARNED = "gamegen_x.serve.learned_truth.LearnedTruth"
 
 
@@ -58,6 +59,8 @@ def offer_of(cfg: DictConfig) -> Offer:
     """What a server with this configuration can have. Raises ValueError where nobody says what is true in its rooms."""
     if cfg.world not in (TRUTH, MODEL):
         raise ValueError(f"world is {TRUTH!r} or {MODEL!r}, got {cfg.world!r}")
+    if not 0 <= cfg.seed < MOST_SEEDS:
+        raise ValueError(f"a seed is a whole number from 0 to {MOST_SEEDS - 1}, got seed={cfg.seed}")
     weights = read_config(cfg.weights) if cfg.world == MODEL else None
     if weights is None or _game_of(weights["action_space"], weights) == _game_of(cfg.game["keys"], cfg.game):
         return Offer(

@@ -14,6 +14,7 @@ import { nameOf, refusalOf, sentenceOf, troubleOf } from "./words.js";
 const $ = (id) => document.getElementById(id);
 const query = new URLSearchParams(location.search);
 const MOST_HISTORY = 500;
+const SEATINGS = new Set(["joined", "left", "away", "back"]);
 const TYPED = new Set(["text", "number", "search", "textarea"]); // fields that take letters
 const OWN_KEYS = { checkbox: ["Space"], "select-one": ["Space", "Enter", "ArrowUp", "ArrowDown"] }; // of other fields
 
@@ -34,6 +35,7 @@ async function play(facts, room) {
   document.querySelectorAll("[data-play]").forEach((each) => (each.hidden = false));
   document.title = `${room} · GameGen-X`;
   $("room-name").textContent = room;
+  $("say").hidden = !facts.sentences.length;
   const isCalm = matchMedia("(prefers-reduced-motion: reduce)").matches;
   const log = new PlayLog();
   const onPicture = (now, tick, frame) => log.picture(now, tick, frame.input_tick, ageOf(page, now, frame.t_generated));
@@ -74,6 +76,8 @@ async function prepare(page) {
   Object.assign(page, { world: found.world, camera: found.camera });
   $("room-kind").textContent = WORLDS[found.world];
   $("ghost-row").hidden = !found.has_ghost;
+  $("anticipate").parentElement.hidden = page.facts.anticipate[page.camera] === undefined;
+  $("show-marks").parentElement.hidden = page.camera !== "overhead";
 }
 
 /** Who this browser is: a number of its own, of which recordings keep a keyed hash. */
@@ -124,6 +128,8 @@ function welcome(page, message) {
 }
 
 function happened(page, event) {
+  const isOwn = event.subject === page.session.seat && page.session.welcome?.role === "player";
+  if (isOwn && SEATINGS.has(event.kind)) return; // late news of the time before this page came back
   if (event.kind === "joined" || event.kind === "back") page.here.add(event.subject);
   if (event.kind === "left" || event.kind === "away") page.here.delete(event.subject);
   if (event.kind === "quality") page.step = event.text;
