@@ -147,7 +147,7 @@ def check_players(cfg: DictConfig, described: Mapping[str, Any]) -> None:
     if cfg.num_players > MAX_PLAYERS:
         raise ValueError(f"a world has at most {MAX_PLAYERS} players, got num_players={cfg.num_players}")
     stepped = described["networks"].get("transition")
-    is_told_by_rules = list(cfg.game["keys"]["keys"]) == list(described["action_space"]["keys"]) and has_rules(cfg)
+    is_told_by_rules = has_rules(cfg) and list(cfg.game["keys"]["keys"]) == list(described["action_space"]["keys"])
     if cfg.dynamics is None or stepped is None or is_told_by_rules or cfg.num_players <= stepped["num_players"]:
         return
     most = stepped["num_players"]
