@@ -15,13 +15,14 @@ import numpy as np
 import numpy.typing as npt
 from omegaconf import DictConfig
 
-from gamegen_x.config import entry_point, has_rules
+from gamegen_x.config import check_seed, entry_point, has_rules, rules_know
 from gamegen_x.schema.action_space import ActionSpace
 from gamegen_x.schema.caption import Instruction
 from gamegen_x.schema.trace import MAX_PLAYERS, Trace
 from gamegen_x.schema.weights_folder import (
     as_learned,
     check_files,
+    check_players_stepped,
     check_transition,
     players_together,
     read_config,
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from gamegen_x.world.facts import Facts
 
 DEFAULT_FRAMES = 102
-MOST_SEEDS = 2**31
 MOST_STRETCHED = 0.5  # log of a video's width over height against that of the weights; beyond it the user is warned
 
 
@@ -114,8 +114,7 @@ def check_request(cfg: DictConfig, action_space: ActionSpace) -> npt.NDArray[np.
             "num_frames, num_players, num_context_frames and scale are at least 1, "
             f"got {cfg.num_frames}, {cfg.num_players}, {cfg.num_context_frames} and {cfg.scale}"
         )
-    if not 0 <= cfg.seed < MOST_SEEDS:
-        raise ValueError(f"a seed is a whole number from 0 to {MOST_SEEDS - 1}, got seed={cfg.seed}")
+    check_seed(cfg.seed)
     if Path(cfg.output).suffix not in (".mp4", ".gif"):
         raise ValueError(
             f"output={cfg.output} ends with neither .mp4 nor .gif, the two kinds of files that are written"
@@ -146,15 +145,9 @@ def check_players(cfg: DictConfig, described: Mapping[str, Any]) -> None:
     """Raises ValueError for more players than a world holds, or than the weights' own truth steps."""
     if cfg.num_players > MAX_PLAYERS:
         raise ValueError(f"a world has at most {MAX_PLAYERS} players, got num_players={cfg.num_players}")
-    stepped = described["networks"].get("transition")
-    is_told_by_rules = has_rules(cfg) and list(cfg.game["keys"]["keys"]) == list(described["action_space"]["keys"])
-    if cfg.dynamics is None or stepped is None or is_told_by_rules or cfg.num_players <= stepped["num_players"]:
-        return
-    most = stepped["num_players"]
-    raise ValueError(
-        f"the transition network of {cfg.weights} steps {most} players, got num_players={cfg.num_players}; set "
-        f"num_players={most}, or dynamics=none"
-    )
+    is_learned = cfg.dynamics is not None and not rules_know(cfg, described["action_space"]["keys"])
+    if is_learned and "transition" in described["networks"]:
+        check_players_stepped(cfg.weights, described, cfg.num_players)
 
 
 def recorded_session(continue_video: str, num_players: int) -> Trace | None:
@@ -260,7 +253,7 @@ def choose_dynamics(cfg: DictConfig, described: Mapping[str, Any]) -> RulesDynam
     from gamegen_x.sampling.learned_world import LearnedDynamics
 
     keys = list(described["action_space"]["keys"])
-    if has_rules(cfg) and list(cfg.game["keys"]["keys"]) == keys:
+    if rules_know(cfg, keys):
         rules: RulesDynamics = build(cfg.dynamics)
         return rules
     if "transition" not in described["networks"]:

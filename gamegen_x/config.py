@@ -48,6 +48,7 @@ REMEDIES = {
     errno.EMFILE: "allow more open files (ulimit -n)",
 }
 MAX_SHOWN = 6  # mistakes, or known names, in one message
+MOST_SEEDS = 2**31  # every generator that is seeded takes so many
 Kinds = Mapping[str, type | str]  # of plain values: int, float, bool, str or list; of a mapping: who takes it
 _REFERENCE = re.compile(r"\$\{([^${}:]+)\}")
 
@@ -474,6 +475,17 @@ def _resumed(command: str) -> str:
     """The same command, with resume=true where the config has such a key."""
     has_resume = "resume" in (_known_at_the_top(None) or ())
     return f"{command} resume=true" if has_resume and "resume=" not in command else command
+
+
+def rules_know(cfg: DictConfig, keys: Sequence[str]) -> bool:
+    """Whether the dynamics that were chosen bring a game with rules, for these keys."""
+    return has_rules(cfg) and list(cfg.game["keys"]["keys"]) == list(keys)
+
+
+def check_seed(seed: int) -> None:
+    """Raises ValueError for a seed that some generator would not take."""
+    if not 0 <= seed < MOST_SEEDS:
+        raise ValueError(f"a seed is a whole number from 0 to {MOST_SEEDS - 1}, got seed={seed}")
 
 
 def has_rules(cfg: DictConfig) -> bool:

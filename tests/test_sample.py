@@ -44,7 +44,7 @@ def test_more_players_than_a_world_holds_are_refused_at_once():
     with pytest.raises(ValueError, match="at most 8 players, got num_players=9"):
         check_players(sample_config("num_players=9"), described("x", "vae"))
     learned = described("x") | {"networks": {"transition": {"num_players": 2}}}
-    with pytest.raises(ValueError, match="steps 2 players, got num_players=3; set num_players=2, or dynamics=none"):
+    with pytest.raises(ValueError, match="steps 2 players, and num_players=3; set num_players=2, or dynamics=none"):
         check_players(sample_config("num_players=3"), learned)
     check_players(sample_config("num_players=3", "dynamics=none"), learned)
 

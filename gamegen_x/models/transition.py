@@ -10,6 +10,8 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from gamegen_x.schema.weights_folder import players_stepped
+
 
 @dataclass(frozen=True)
 class Memory:
@@ -76,17 +78,14 @@ class Transition(nn.Module):
     def begin(self, places: Float[Tensor, "b p q 2"], known: Float[Tensor, "b p q"]) -> Memory:
         """Nothing is known but one frame. Raises ValueError where it is of other players or places."""
         num_players, num_places = known.shape[1:]
-        if num_places != self.num_places or not self.steps(num_players):
+        possible = players_stepped({"num_players": self.num_players, "egocentric": self.egocentric})
+        if num_places != self.num_places or num_players not in possible:
             raise ValueError(
                 f"{known.shape[1]} players of {known.shape[2]} places each, but the transition network learned "
                 f"{self.num_players} and {self.num_places}; set transition.num_players and transition.num_places"
             )
         rows = len(places) * (num_players if self.egocentric else 1)
         return Memory(places.new_zeros(rows, self.cell.hidden_size), places, known, places)
-
-    def steps(self, num_players: int) -> bool:
-        """Whether it foresees so many players: those who are foreseen alone may be fewer than it learned from."""
-        return num_players == self.num_players or (self.egocentric and 1 <= num_players < self.num_players)
 
     @torch.no_grad()
     def keep(self, places: Float[Tensor, "b p q 2"], known: Float[Tensor, "b p q"]) -> None:

@@ -11,7 +11,7 @@ import torch
 
 from gamegen_x.models.transition import Memory, Transition
 from gamegen_x.models.weights import load_network
-from gamegen_x.schema.weights_folder import check_transition, read_config
+from gamegen_x.schema.weights_folder import check_players_stepped, check_transition, read_config
 from gamegen_x.world.facts import Facts, lacking
 from gamegen_x.world.places import Places, described_places
 
@@ -52,11 +52,7 @@ class LearnedDynamics:
         check_transition(weights, described)
         self.network = cast(Transition, load_network(weights, "transition"))
         self.num_players = self.network.num_players if num_players is None else num_players
-        if not self.network.steps(self.num_players):
-            raise ValueError(
-                f"the transition network of {weights} steps {self.network.num_players} players, and num_players="
-                f"{num_players}; set num_players={self.network.num_players}, or dynamics=none"
-            )
+        check_players_stepped(weights, described, self.num_players)
         self.places = described_places(described.get("places"))
         self.picture = int(described["height"]), int(described["width"])
 

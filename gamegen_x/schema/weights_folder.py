@@ -64,6 +64,24 @@ def check_transition(folder: str | Path, config: Mapping[str, Any]) -> None:
         )
 
 
+def players_stepped(transition: Mapping[str, Any]) -> range:
+    """How many players a transition network steps, by its description: those who are foreseen alone may be fewer than
+    it learned from."""
+    learned = int(transition["num_players"])
+    return range(1 if transition.get("egocentric") else learned, learned + 1)
+
+
+def check_players_stepped(folder: str | Path, config: Mapping[str, Any], num_players: int) -> None:
+    """Raises ValueError where the transition network of weights steps other numbers of players."""
+    transition = config["networks"]["transition"]
+    if num_players not in players_stepped(transition):
+        learned = transition["num_players"]
+        raise ValueError(
+            f"the transition network of {folder} steps {learned} players, and num_players={num_players}; set "
+            f"num_players={learned}, or dynamics=none"
+        )
+
+
 def warn_of_players(learned: int | None, num_players: int) -> str | None:
     """A warning where more players are asked for than weights have `learned` together; None where all is well."""
     if learned is None or num_players <= learned:

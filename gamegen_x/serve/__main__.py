@@ -34,20 +34,16 @@ BACKLOG = 128
 def main(cfg: DictConfig) -> None:
     check_packages()
 
-    from gamegen_x.serve.lobby import MODEL
-    from gamegen_x.serve.offer import offer_of
-
-    if cfg.world == MODEL:
-        check_weights(cfg.weights)
-    offer_of(cfg)  # raises before anything is opened
-    listener = listen(cfg.host, cfg.port)
-
     import uvicorn
 
     from gamegen_x.serve.app import create_app
     from gamegen_x.serve.host import Host
+    from gamegen_x.serve.lobby import MODEL
 
-    host = Host(cfg)
+    if cfg.world == MODEL:
+        check_weights(cfg.weights)
+    host = Host(cfg)  # refuses what cannot be served, before anything is opened
+    listener = listen(cfg.host, cfg.port)
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:

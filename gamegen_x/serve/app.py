@@ -17,6 +17,7 @@ from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, ConfigDict, Field
 
+from gamegen_x.config import MOST_SEEDS
 from gamegen_x.games.snowglobe_look import PLAYER_COLOURS
 from gamegen_x.schema.trace import MAX_PLAYERS
 from gamegen_x.serve import figures
@@ -51,7 +52,7 @@ class RoomRequest(BaseModel):
     world: Annotated[str, Field(max_length=16)] | None = None
     num_players: Annotated[int, Field(ge=1, le=MAX_PLAYERS)] | None = None
     camera: Annotated[str, Field(max_length=32)] | None = None
-    seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=MOST_SEEDS)] | None = None
     prompt: Annotated[str, Field(max_length=MAX_PROMPT)] = ""
 
 
@@ -65,7 +66,7 @@ class GenerateRequest(BaseModel):
     instruction: Annotated[str, Field(max_length=MAX_TEXT)] = ""
     instruction_frame: Annotated[int, Field(ge=0)] | None = None  # null: the middle of the clip
     num_players: Annotated[int, Field(ge=1, le=2)] = 1
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    seed: Annotated[int, Field(ge=0, lt=MOST_SEEDS)] = 0
 
 
 class ControlRequest(BaseModel):

@@ -9,14 +9,13 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from gamegen_x.config import build, to_dict
+from gamegen_x.config import build, check_seed, to_dict
 from gamegen_x.games.snowglobe_conditions import INSTRUCTIONS
 from gamegen_x.schema.trace import MAX_PLAYERS
-from gamegen_x.schema.weights_folder import read_config
+from gamegen_x.schema.weights_folder import players_stepped, read_config
 from gamegen_x.serve.lobby import MODEL, TRUTH, RoomOrder
 from gamegen_x.serve.played_world import ServedWorld, TruthWorld
 
-MOST_SEEDS = 2**31
 LEARNED = "gamegen_x.serve.learned_truth.LearnedTruth"
 
 
@@ -59,8 +58,7 @@ def offer_of(cfg: DictConfig) -> Offer:
     """What a server with this configuration can have. Raises ValueError where nobody says what is true in its rooms."""
     if cfg.world not in (TRUTH, MODEL):
         raise ValueError(f"world is {TRUTH!r} or {MODEL!r}, got {cfg.world!r}")
-    if not 0 <= cfg.seed < MOST_SEEDS:
-        raise ValueError(f"a seed is a whole number from 0 to {MOST_SEEDS - 1}, got seed={cfg.seed}")
+    check_seed(cfg.seed)
     weights = read_config(cfg.weights) if cfg.world == MODEL else None
     if weights is None or _game_of(weights["action_space"], weights) == _game_of(cfg.game["keys"], cfg.game):
         return Offer(
@@ -82,14 +80,14 @@ def offer_of(cfg: DictConfig) -> Offer:
             "weights with a transition network bring a world of their own (docs/training.md, dynamics). Watch that "
             f"game with: python sample.py weights={cfg.weights}"
         )
-    most = min(int(described["num_players"]), MAX_PLAYERS)
+    possible = players_stepped(described)
     camera = str((weights.get("recorded_from") or {}).get("camera", ""))
     return Offer(
         worlds=(MODEL,),
         cameras=(camera,),
         model_camera=camera,
         fps=float(weights["fps"]),
-        num_players=range(1 if described["egocentric"] else most, most + 1),  # who is foreseen alone may be alone
+        num_players=range(min(possible[0], MAX_PLAYERS), min(possible[-1], MAX_PLAYERS) + 1),
         action_space=str(weights["action_space"]["name"]),
         sentences=(),
         is_learned=True,

@@ -14,14 +14,7 @@ from transformers import ByT5Tokenizer, T5Config, T5EncoderModel  # isort: skip 
 SHAPE = {"dim": 24, "num_layers": 3, "num_heads": 2, "feed_forward": 40}
 
 
-@pytest.fixture(scope="module")
-def ours():
-    torch.manual_seed(0)
-    return T5Encoder(VOCABULARY, **SHAPE).eval()
-
-
-@pytest.fixture(scope="module")
-def theirs(ours):
+def of_the_library():
     config = T5Config(
         vocab_size=VOCABULARY,
         d_model=24,
@@ -32,7 +25,18 @@ def theirs(ours):
         dropout_rate=0.0,
         feed_forward_proj="gated-gelu",
     )
-    model = T5EncoderModel(config).eval()
+    return T5EncoderModel(config)
+
+
+@pytest.fixture(scope="module")
+def ours():
+    torch.manual_seed(0)
+    return T5Encoder(VOCABULARY, **SHAPE).eval()
+
+
+@pytest.fixture(scope="module")
+def theirs(ours):
+    model = of_the_library().eval()
     model.load_state_dict(ours.state_dict())  # strict: every name is one of the library's
     return model
 
@@ -48,17 +52,7 @@ def test_it_is_the_librarys_encoder(ours, theirs, length):
 
 
 def test_it_begins_as_widely_spread_as_the_librarys(ours):
-    begun = T5EncoderModel(
-        T5Config(
-            vocab_size=VOCABULARY,
-            d_model=24,
-            d_kv=12,
-            d_ff=40,
-            num_layers=3,
-            num_heads=2,
-            feed_forward_proj="gated-gelu",
-        )
-    ).state_dict()
+    begun = of_the_library().state_dict()
     for name, weight in ours.state_dict().items():
         if weight.numel() > 200:
             assert float(weight.std()) == pytest.approx(float(begun[name].std()), rel=0.2), name
