@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 
 GRACE_S = 2.0
 
@@ -17,18 +18,27 @@ def check_niceness(niceness: int) -> None:
         raise ValueError(f"niceness is between 0 (like all others) and 19 (after all others), got {niceness}")
 
 
-def begin_child(niceness: int) -> None:
-    """Called in a child: leaves Ctrl-C to the parent, and ends when the parent has gone, even where it was killed.
-
-    `niceness` is how much it gives way to others that want the same core, where the system knows it: the event loop,
-    which needs little and needs it now, waits for no slice of a process that computes.
-    """
-    if hasattr(os, "nice"):
-        os.nice(niceness)
+def begin_child() -> None:
+    """Called in a child: leaves Ctrl-C to the parent, and ends when the parent has gone, even where it was killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=_wait_and_end, args=(parent,), daemon=True).start()
+
+
+def give_way(niceness: int) -> None:
+    """Lets others that want the same core come first, by `niceness`, where the system knows it.
+
+    So the event loop, which needs little and needs it now, waits for no slice of a process that computes. Whoever
+    loads something that others wait for loads it before: beside a few busy browsers that took minutes.
+    """
+    threads = Path("/proc/self/task")
+    if threads.is_dir():  # Linux counts for each thread
+        for thread in threads.iterdir():
+            number = int(thread.name)
+            os.setpriority(os.PRIO_PROCESS, number, min(os.getpriority(os.PRIO_PROCESS, number) + niceness, 19))
+    elif hasattr(os, "nice"):
+        os.nice(niceness)
 
 
 def end_child(process: BaseProcess) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from gamegen_x.schema.action_space import ActionSpace
 from gamegen_x.schema.caption import Instruction
 from gamegen_x.schema.weights_folder import as_learned, read_config, warn_of_sentence
-from gamegen_x.serve.children import begin_child, check_niceness, end_child
+from gamegen_x.serve.children import begin_child, check_niceness, end_child, give_way
 
 WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
 
@@ -153,7 +153,8 @@ def _received(pipe: Pipe) -> dict[str, Any] | None:
 
 def _make_clip(pipe: Pipe, order: ClipOrder, path: Path, device: str, rules: GenerateRules) -> None:
     """In the process of its own. A user's mistake is said; anything else ends the process, and that is said."""
-    begin_child(rules.niceness)
+    begin_child()
+    give_way(rules.niceness)
     import torch
     from einops import rearrange
 

@@ -32,7 +32,7 @@ from gamegen_x.serve.recorder import Played, Recorder
 from gamegen_x.serve.rehearsal import Harness
 from gamegen_x.serve.restore import open_sessions, state_at_end
 from gamegen_x.serve.room import REBIND, Block, Room, RoomRules
-from gamegen_x.serve.seat import JoinError, Seat
+from gamegen_x.serve.seat import Seat
 from gamegen_x.serve.session_log import Header, SessionEnd
 
 log = logging.getLogger(__name__)
@@ -252,27 +252,21 @@ class Host:
         return Path(self.cfg.weights).name if order.world == MODEL else ""
 
     async def _open_first_rooms(self) -> None:
-        try:
-            await self._open_rooms()
-        except Exception as mistake:  # whatever it is: without its first rooms a server would say "warming up" for ever
-            self.failure = mistake
-
-    async def _open_rooms(self) -> None:
-        """The worlds that were being played when the last server ended, then the first room."""
-        for name, end in list(self._ended.items()):
-            self._stage = Stage(f"taking up {name}", 25)
-            try:
-                await self.lobby.open(_order_of(end.header))
-            except (
-                Exception
-            ) as mistake:  # whatever a recording of before holds: it must not keep the server from opening
-                log.warning("room %s is not taken up: %s", name, mistake)
+        """The first room, and then, while people come in, those that were being played when the last server ended."""
         self._stage = Stage("building the first world", 50)
         try:
             await self.lobby.open(self.order(self.cfg.first_room.name))
-        except JoinError as refusal:  # all rooms are worlds that were taken up
-            log.warning("no first room: %s", refusal)
+        except Exception as mistake:  # whatever it is: without its first room a server would say "warming up" for ever
+            self.failure = mistake
+            return
         self._stage = Stage("ready", 100)
+        for name, end in list(self._ended.items()):  # whoever comes to one of these before its turn opens it
+            if len(self.lobby.rooms) >= self.lobby.rules.max_rooms:
+                return
+            try:
+                await self.lobby.open(_order_of(end.header))
+            except Exception as mistake:  # whatever a recording of before holds: it must not end the server
+                log.warning("room %s is not taken up: %s", name, mistake)
 
 
 def _order_of(header: Header) -> RoomOrder:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gamegen_x.schema.trace import MAX_PLAYERS
-from gamegen_x.serve.children import begin_child
+from gamegen_x.serve.children import begin_child, give_way
 from gamegen_x.world.facts import Facts
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class Refusal:
 
 def run(pipe: Pipe, memory: str, shape: Shape, settings: WorkerSettings) -> None:
     """The life of the process: load, then draw until the pipe ends."""
-    begin_child(settings.niceness)
+    begin_child()
     pipe.send(Progress("importing torch", 10))
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: idle threads leave the cores to others
     import torch
@@ -127,6 +127,7 @@ def run(pipe: Pipe, memory: str, shape: Shape, settings: WorkerSettings) -> None
     shared = SharedMemory(memory)
     drawing = _drawing(sampler)
     worker = Worker(sampler, drawing, few, many, np.ndarray((shared.size,), np.uint8, shared.buf), shape)
+    give_way(settings.niceness)
     pipe.send(Progress("ready", 100))
     try:
         while True:

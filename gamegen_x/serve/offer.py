@@ -95,9 +95,14 @@ def offer_of(cfg: DictConfig) -> Offer:
     )
 
 
+def is_learned(game: Mapping[str, Any]) -> bool:
+    """Whether a network says what is true in the world that `Offer.game` describes, which then nobody can draw."""
+    return bool(game["_target_"] == LEARNED)
+
+
 def build_world(game: Mapping[str, Any], seed: int, weights: str | None = None) -> ServedWorld:
     """The world that `Offer.game` describes, of this seed. `weights`: where those it names are now, if elsewhere."""
-    if game["_target_"] != LEARNED:
+    if not is_learned(game):
         return TruthWorld(build(game), seed)
 
     from gamegen_x.serve.learned_truth import LearnedTruth  # and torch, which other worlds do without

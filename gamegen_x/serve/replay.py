@@ -7,11 +7,14 @@ Every state is compared with the hash that was logged; what comes out is a Trace
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +28,21 @@ from gamegen_x.games.door import Frame as Picture
 from gamegen_x.games.record import SeatVideo, VideoSettings
 from gamegen_x.schema.files import sync_folder
 from gamegen_x.schema.trace import TextEvent, Trace
-from gamegen_x.serve.offer import build_world
+from gamegen_x.serve.offer import build_world, is_learned
 from gamegen_x.serve.played_world import ServedWorld, State
 from gamegen_x.serve.restore import PlayedTick, played_again
-from gamegen_x.serve.session_log import SUFFIX, Session, SessionEnd, read_session
+from gamegen_x.serve.session_log import SUFFIX, Header, Session, SessionEnd, read_header, read_session
 from gamegen_x.world.facts import Facts, stacked
 from gamegen_x.world.snapshot import read_keyframe
 
+log = logging.getLogger(__name__)
 TRUTH, SHOWN = "truth", "shown"
 _OF_PLAYERS = ("pose", "airborne", "carrying", "terrain", "position", "angle")  # facts with a row a player
 _OF_PAIRS = ("visible", "screen_xy", "near")
+
+
+class NothingSeenError(ValueError):
+    """Nobody sat in a session, or nobody saw a picture of it."""
 
 
 def world_of(session: Session | SessionEnd, weights: str | None = None) -> ServedWorld:
@@ -56,15 +64,11 @@ def replay(path: Path, output: Path, pictures: str, video: VideoSettings, weight
     started = time.monotonic()
     session = read_session(path)
     world = world_of(session, weights)
-    if pictures == TRUTH and not world.is_drawn:
-        raise ValueError(
-            f"nobody can draw what was true in {path}: its truth is a network's, of {session.header.weights}; "
-            "pictures=shown takes what its players saw"
-        )
+    check_drawn(path, session.header, pictures)
     seats = sorted({record.seat for record in session.seats if record.player})
     ticks = _span(session, seats, pictures)
     if not seats or not ticks:
-        raise ValueError(f"{path} holds nothing that anybody saw; pictures=truth draws what was true")
+        raise NothingSeenError(f"{path} holds nothing that anybody saw; pictures=truth draws what was true")
     folder = output / path.stem
     if folder.exists():
         raise FileExistsError(f"{folder} is there already; name another output, or remove it")
@@ -89,6 +93,15 @@ def replay(path: Path, output: Path, pictures: str, video: VideoSettings, weight
         "torn_bytes": session.torn_bytes,
         "seconds_total": round(time.monotonic() - started, 2),
     }
+
+
+def check_drawn(path: Path, header: Header, pictures: str) -> None:
+    """Raises ValueError where pictures are wanted that nobody can draw."""
+    if pictures == TRUTH and is_learned(header.game):
+        raise ValueError(
+            f"nobody can draw what was true in {path}: its truth is a network's, of {header.weights}; "
+            "pictures=shown takes what its players saw"
+        )
 
 
 def _written(
@@ -182,14 +195,65 @@ def _of_seats(name: str, array: npt.NDArray[Any], seats: Sequence[int]) -> npt.N
 def main(cfg: DictConfig) -> None:
     if cfg.pictures not in (TRUTH, SHOWN):
         raise ValueError(f"pictures is {TRUTH!r} or {SHOWN!r}, got {cfg.pictures!r}")
-    logs = sorted(Path(cfg.log).glob(f"*{SUFFIX}")) if Path(cfg.log).is_dir() else [Path(cfg.log)]
+    logs = logs_of(Path(cfg.log), cfg.pictures, cfg.of)
+    replay_one = partial(replay, pictures=cfg.pictures, video=VideoSettings(**to_dict(cfg.video)), weights=cfg.weights)
+    if Path(cfg.log).is_dir():
+        told = list(replay_all(logs, Path(cfg.output), replay_one))
+    else:
+        told = [replay_one(logs[0], Path(cfg.output))]
+    print(json.dumps({**told[-1], "sessions": len(told)}))
+
+
+def replay_all(
+    logs: Sequence[Path], output: Path, replay_one: Callable[[Path, Path], dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    """A folder of logs, one after the other, each with a line; those that an earlier run has replayed are found."""
+    for path in logs:
+        if (output / path.stem).exists():
+            told = {"session": path.name, "output": str(output / path.stem), "is_found": True}
+        else:
+            try:
+                told = replay_one(path, output)
+            except NothingSeenError as nothing:
+                told = {"session": path.name, "output": None, "said": str(nothing)}
+        if path != logs[-1]:
+            print(json.dumps(told), flush=True)
+        yield told
+
+
+def logs_of(where: Path, pictures: str, game: str | None = None) -> list[Path]:
+    """The sessions of a file or a folder, if all of them can be replayed into one folder of traces.
+
+    `game`: only those of it, as `game_of` names it. Raises FileNotFoundError where there are none, ValueError where
+    one cannot be drawn or they are of several games.
+    """
+    paths = sorted(where.glob(f"*{SUFFIX}")) if where.is_dir() else [where]
+    headers = {}
+    for path in paths:
+        try:
+            headers[path] = read_header(path)
+        except ValueError as mistake:
+            if not where.is_dir():
+                raise
+            log.warning("left out: %s", mistake)  # a crash can leave a file without its first record
+    games = Counter(game_of(header) for header in headers.values())
+    logs = [path for path in headers if game in (None, game_of(headers[path]))]
     if not logs:
-        raise FileNotFoundError(f"no {SUFFIX} files in {cfg.log}; the server writes them to its `recording.folder`")
-    video = VideoSettings(**to_dict(cfg.video))
-    found = [replay(path, Path(cfg.output), cfg.pictures, video, cfg.weights) for path in logs]
-    for each in found[:-1]:
-        print(json.dumps(each))
-    print(json.dumps({**found[-1], "sessions": len(found)}))
+        said = f"those there are of {', '.join(games)}" if games else "the server writes them to its `recording.folder`"
+        raise FileNotFoundError(f"no {SUFFIX} files{'' if game is None else f' of {game}'} in {where}; {said}")
+    if game is None and len(games) > 1:
+        said = ", ".join(f"{count} of {name}" for name, count in games.items())
+        raise ValueError(
+            f"one folder of traces is of one game, and {where} holds {said}; choose with of={next(iter(games))}"
+        )
+    for path in logs:
+        check_drawn(path, headers[path], pictures)
+    return logs
+
+
+def game_of(header: Header) -> str:
+    """Snowglobe, or the weights that keep the truth of a world without a game."""
+    return header.weights if is_learned(header.game) else str(header.game["_target_"]).rpartition(".")[2]
 
 
 if __name__ == "__main__":

@@ -131,6 +131,30 @@ test("a picture that moves both ways is drawn where it goes, and mirrored beside
   ]);
 });
 
+test("nothing is painted again that is there already", async () => {
+  const { view, drawn } = viewOf({ now: 64 });
+  await view.take(frameOf(1, 1), 24, () => {});
+  view.draw(0, [0, 0]);
+  view.draw(16, [0, 0.3]);
+  assert.equal(drawn.length, 1);
+  view.draw(32, [0, 2]);
+  view.draw(48, [0, 2]);
+  assert.equal(drawn.length, 3); // the picture, and what it uncovers
+});
+
+test("arrows are painted where they changed, and go with their players", () => {
+  let cleared = 0;
+  const context = new Proxy({}, { get: () => () => {}, set: () => true });
+  const marks = { clientWidth: 100, getContext: () => context, set width(_) { cleared += 1; }, set height(_) {} };
+  const view = new View({ getContext: () => context }, marks);
+  const frames = (place) => ({ "players.frames": { shape: [2, 3, 3], values: [1, 0, 0, 0, 1, 0, 0, 0, 1, ...place] } });
+  const [right, up] = [[0, 0, 1, 0, 1, 0, -1, 0, 0], [1, 0, 0, 0, 0, 1, 0, -1, 0]];
+  for (const [state, times] of [[null, 0], [frames(right), 1], [frames(right), 1], [frames(up), 2], [null, 3], [null, 3]]) {
+    view.paintMarks(state, 0, [0, 1], ["red", "yellow"], 0.3);
+    assert.equal(cleared, times);
+  }
+});
+
 const frameOf = (seq, count) => {
   const picture = [1, 0, 0, 0, 7];
   return { seq, tick: seq * count, count, t_generated: 0, payload: Uint8Array.from(Array(count).fill(picture).flat()) };

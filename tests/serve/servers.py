@@ -72,7 +72,7 @@ def running(*overrides):
 class PlayerThread:
     """An honest player: the client's core on a real socket, in a thread of its own."""
 
-    def __init__(self, server, room="coast", held=1):
+    def __init__(self, server, room="home", held=1):
         harness = server.host.harness
         self.client = Client(harness.client, harness.room.sync, room, token="honest")
         self.frames, self.frame_times, self.held, self.num_connections = [], [], held, 0

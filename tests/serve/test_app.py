@@ -28,7 +28,7 @@ W = '{"type":"control","timestamp":1,"keyboard":{"keys":["w"],"state":true}}'
 @pytest.fixture(scope="module")
 def web(server):
     with httpx.Client(base_url=server.url, timeout=60) as client:
-        client.post("/rooms", json={"name": "coast"}).raise_for_status()
+        client.post("/rooms", json={"name": "home"}).raise_for_status()
         yield client
 
 
@@ -38,7 +38,7 @@ def test_a_server_says_how_it_is(web):
     status = web.get("/status").json()
     assert status["worlds"] == ["truth"]
     assert set(status["lag_ms"]) == {"p50", "p99"}
-    assert "coast" in [room["name"] for room in status["rooms"]]
+    assert "home" in [room["name"] for room in status["rooms"]]
     assert web.get("/openapi.json").json()["info"]["title"] == "GameGen-X"
     assert web.get("/docs").status_code == 200
 
@@ -74,7 +74,7 @@ def test_a_player_sees_their_own_view_and_what_their_keys_do(server):
         assert simplejpeg.decode_jpeg(picture).shape == (64, 64, 3)
         assert player.client.num_desyncs == 0
         assert player.client.newest is not None
-    room = server.rooms["coast"].room
+    room = server.rooms["home"].room
     wait_until(lambda: not room.seats[player.client.welcome.seat].is_here, "the seat was not given back")
 
 
@@ -94,7 +94,7 @@ def test_the_first_room_begins_on_a_clear_day_with_both_players_in_each_others_s
 def test_a_spectator_sees_what_a_player_sees(server):
     with PlayerThread(server), connect(server.ws, subprotocols=[PROTOCOL]) as socket:
         assert socket.subprotocol == PROTOCOL
-        socket.send(encode(Hello(PROTOCOL, "coast", Role.SPECTATOR)))
+        socket.send(encode(Hello(PROTOCOL, "home", Role.SPECTATOR)))
         kinds = {type(decode_server(socket.recv(timeout=30))).__name__ for _ in range(8)}
     assert {"Welcome", "Keyframe", "Frame"} <= kinds
 
@@ -124,17 +124,17 @@ def test_a_wish_that_cannot_be_met_says_why(web, wish, said):
 
 def test_one_control_signal_gives_one_picture_and_keeps_the_seat(web):
     signal = {"type": "control", "timestamp": 1, "keyboard": {"keys": ["w"], "state": True}}
-    first = web.post("/control", json={"room": "coast", "signal": signal}).json()
-    again = web.post("/control", json={"room": "coast", "resume": first["resume"], "signal": signal}).json()
+    first = web.post("/control", json={"room": "home", "signal": signal}).json()
+    again = web.post("/control", json={"room": "home", "resume": first["resume"], "signal": signal}).json()
     assert again["seat"] == first["seat"]
     assert again["tick"] > first["tick"]
     assert simplejpeg.decode_jpeg(base64.b64decode(again["frame"])).shape == (64, 64, 3)
     unknown = {"type": "control", "timestamp": 1, "keyboard": {"keys": ["fly"], "state": True}}
-    refused = web.post("/control", json={"room": "coast", "resume": again["resume"], "signal": unknown})
+    refused = web.post("/control", json={"room": "home", "resume": again["resume"], "signal": unknown})
     assert refused.status_code == 422
     assert "fly" in refused.text
     assert web.post("/control", json={"room": "nowhere", "signal": signal}).status_code == 404
-    last = web.post("/control", json={"room": "coast", "resume": again["resume"], "signal": signal}).json()
+    last = web.post("/control", json={"room": "home", "resume": again["resume"], "signal": signal}).json()
     assert last["seat"] == first["seat"]  # the mistake cost nothing
 
 
@@ -157,20 +157,20 @@ def test_half_a_character_is_refused_like_any_other_mistake(web, path):
 
 
 def test_a_plain_client_gets_bare_pictures_and_sends_plain_signals(server):
-    with connect(f"ws://{server.address}/stream?room=coast") as socket:
+    with connect(f"ws://{server.address}/stream?room=home") as socket:
         socket.send(W)
         pictures = [socket.recv(timeout=30) for _ in range(4)]
         socket.send(ControlSignal(2.0, ("w",), False, "Let it snow.").to_json())
     assert all(simplejpeg.decode_jpeg(picture).shape == (64, 64, 3) for picture in pictures)
-    weather = server.rooms["coast"].room
+    weather = server.rooms["home"].room
     wait_until(lambda: weather.state.conditions.target[0] == 2, "it does not snow")
 
 
 def test_the_truth_can_be_looked_at(web):
-    with web.stream("GET", "/rooms/coast/truth/0.mjpeg") as answer:
+    with web.stream("GET", "/rooms/home/truth/0.mjpeg") as answer:
         assert answer.headers["content-type"].startswith("multipart/x-mixed-replace")
         assert b"\xff\xd8" in next(answer.iter_bytes())
-    assert web.get("/rooms/coast/truth/99.mjpeg").status_code == 404
+    assert web.get("/rooms/home/truth/99.mjpeg").status_code == 404
 
 
 def test_a_page_of_somebody_else_may_not_connect(server, web):
@@ -179,7 +179,7 @@ def test_a_page_of_somebody_else_may_not_connect(server, web):
     assert refused.value.response.status_code == 403
     assert web.post("/rooms", json={}, headers={"origin": "https://evil.example"}).status_code == 403
     with connect(server.ws, origin=server.url) as socket:
-        socket.send(encode(Hello(PROTOCOL, "coast")))
+        socket.send(encode(Hello(PROTOCOL, "home")))
         assert isinstance(decode_server(socket.recv(timeout=30)), Welcome)
 
 
@@ -208,7 +208,7 @@ def test_clips_are_refused_at_the_door_where_they_cannot_be_made(web):
 
 def test_what_is_played_is_recorded(server):
     with PlayerThread(server):
-        recorder = server.rooms["coast"].recorder
+        recorder = server.rooms["home"].recorder
         wait_until(
             lambda: recorder.path is not None and recorder.path.is_file() and recorder.path.stat().st_size > 2000
         )

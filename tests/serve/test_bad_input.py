@@ -13,7 +13,7 @@ from websockets.sync.client import connect
 
 from gamegen_x.serve.protocol import PROTOCOL, Error, Hello, Input, Welcome, decode_server, encode
 
-HELLO = encode(Hello(PROTOCOL, "coast"))
+HELLO = encode(Hello(PROTOCOL, "home"))
 
 
 @pytest.fixture(scope="module")
@@ -120,12 +120,12 @@ def test_nobody_can_send_what_grows_when_it_is_unpacked(server, honest):
 
 
 def test_a_message_that_is_sent_again_acts_once(server, honest):
-    before = server.rooms["coast"].room.metrics.refused["replayed"]
+    before = server.rooms["home"].room.metrics.refused["replayed"]
     with seated(server) as (socket, welcome):
         once = encode(Input(1, welcome.tick + 8, welcome.seat, b"\x08\x00", -1, 0, 0, 1.0))
         errors = []
         assert closed_with(socket, [once] * 20 + [b"\xc1"], errors, is_enough=lambda _: True) == 0
-    assert server.rooms["coast"].room.metrics.refused["replayed"] - before == 19
+    assert server.rooms["home"].room.metrics.refused["replayed"] - before == 19
 
 
 def test_input_for_another_seat_or_far_ahead_is_refused_and_nothing_happens(server, honest):
@@ -142,7 +142,7 @@ def test_who_sends_a_thousand_messages_a_second_is_slowed_down_and_then_shut_out
     ping = msgspec.msgpack.encode([5, 1.0])
     with seated(server) as (socket, _):
         assert closed_with(socket, [ping] * 3000, []) == 4429
-    assert server.rooms["coast"].room.metrics.refused["rate_limited"] > 0
+    assert server.rooms["home"].room.metrics.refused["rate_limited"] > 0
 
 
 def test_who_says_nothing_is_asked_to_leave(server, honest):
@@ -154,8 +154,8 @@ def test_who_says_nothing_is_asked_to_leave(server, honest):
     ("hello", "said", "code"),
     [
         (Hello(PROTOCOL, "nowhere"), "unknown_room", 4404),
-        (Hello("ggx.v0", "coast"), "unknown_protocol", 4426),
-        (Hello(PROTOCOL, "coast", resume="guessed"), "resume_refused", 4410),
+        (Hello("ggx.v0", "home"), "unknown_protocol", 4426),
+        (Hello(PROTOCOL, "home", resume="guessed"), "resume_refused", 4410),
     ],
 )
 def test_who_asks_for_what_there_is_not_is_told_so(server, honest, hello, said, code):
@@ -167,7 +167,7 @@ def test_who_asks_for_what_there_is_not_is_told_so(server, honest, hello, said, 
 
 def test_who_reads_no_more_costs_nobody_anything(server, honest):
     with seated(server, ping_interval=None, max_queue=1) as (socket, welcome):
-        seat = server.rooms["coast"].room.seats[welcome.seat]
+        seat = server.rooms["home"].room.seats[welcome.seat]
         before, began = len(honest.frames), time.monotonic()
         while time.monotonic() - began < 1.5:
             socket.send(msgspec.msgpack.encode([5, 1.0]))  # it talks, but never listens

@@ -52,14 +52,14 @@ def _window(browser, server):
     page.set_default_timeout(PATIENCE_MS)
     page.mistakes = []
     page.on("pageerror", lambda mistake: page.mistakes.append(str(mistake)))
-    page.goto(f"{server.url}/?room=coast")
+    page.goto(f"{server.url}/?room=home")
     page.wait_for_selector("#trouble", state="hidden")
     becomes_true(page, "ggx.view.stats.numShown > 3")
     return page
 
 
 def test_two_windows_show_one_world(server, windows):
-    room = server.rooms["coast"]
+    room = server.rooms["home"]
     states, advance = {}, room.room.advance
     room.room.advance = lambda now: _noted(states, advance(now))
     one, other = windows
@@ -160,7 +160,7 @@ def test_a_key_is_changed_or_stays_as_it_was(window):
     change("w")
     change("a")
     assert of("w") == usual
-    window.click("#history")
+    window.click("#here")
     window.keyboard.press("KeyK")
     assert (of("w"), of("a")) == (usual, "a or ←")
     change("w")

@@ -162,7 +162,7 @@ def assert_only_what_there_is_is_offered(server):
         facts = web.get("/page.json").json()
         assert (facts["worlds"], facts["sentences"], facts["max_players"]) == (["model"], [], 2)
         assert facts["does"]["left"] == "turn left"
-        assert web.get("/rooms/coast/truth/0.mjpeg").status_code == 404
+        assert web.get("/rooms/home/truth/0.mjpeg").status_code == 404
         assert not web.get("/status").json()["rooms"][0]["has_ghost"]
         for wish, said in (({"num_players": 3}, "1 to 2 players"), ({"world": "truth"}, "has the worlds model")):
             refused = web.post("/rooms", json=wish)

@@ -102,18 +102,22 @@ def test_a_server_goes_on_only_with_worlds_that_it_would_make_itself(cfg, tmp_pa
     assert taken_up("first_room.name=hill", "first_room.num_players=3") == ["hill"]
 
 
-def test_a_server_whose_rooms_are_all_worlds_of_before_is_ready(cfg, tmp_path):
+@pytest.mark.parametrize("max_rooms", [1, 2])
+def test_worlds_of_before_keep_nobody_waiting_and_are_taken_up_at_the_latest_when_somebody_asks(
+    cfg, tmp_path, max_rooms
+):
     recorded(cfg, tmp_path, num_ticks=30)[1].close()
-    host = Host(serve_config(f"recording.folder={tmp_path}", "lobby.max_rooms=1"))
+    host = Host(serve_config(f"recording.folder={tmp_path}", f"lobby.max_rooms={max_rooms}"))
 
     async def session():
         async with host.running():
             async with asyncio.timeout(PATIENCE_S):
-                while not host.stage.is_ready:
+                while not host.stage.is_ready or len(host.lobby.rooms) < max_rooms:
                     await asyncio.sleep(0.02)
-            return list(host.lobby.rooms)
+            there = list(host.lobby.rooms)
+            return there, (await host.lobby.open(host.order("hill"))).room.tick
 
-    assert asyncio.run(session()) == ["hill"]
+    assert asyncio.run(session()) == (["home", "hill"][:max_rooms], 29)
 
 
 # Seats of an earlier life
@@ -189,7 +193,7 @@ def server(tmp_path):
 
 
 def bots(server, num, finals):
-    made = [Bot(server.ws, "coast", HARNESS, seed, 0.3) for seed in range(num)]
+    made = [Bot(server.ws, "home", HARNESS, seed, 0.3) for seed in range(num)]
     for bot in made:
         bot.client.on_final = lambda tick, value, client=bot.client: finals.setdefault(client._life, {}).update(
             {tick: value}

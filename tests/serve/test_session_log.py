@@ -2,7 +2,9 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
+import msgspec
 import numpy as np
 import pytest
 from servers import serve_config
@@ -13,12 +15,13 @@ from gamegen_x.config import build, to_dict
 from gamegen_x.games.record import VideoSettings
 from gamegen_x.schema.trace import Trace
 from gamegen_x.serve.frame_codec import Tier, encode_picture
+from gamegen_x.serve.offer import LEARNED
 from gamegen_x.serve.played_world import TruthWorld
 from gamegen_x.serve.protocol import PROTOCOL, Hello, Input, Text
 from gamegen_x.serve.recorder import Played, Recorder, RecordingRules
-from gamegen_x.serve.replay import SHOWN, TRUTH, replay, replayed, world_of
+from gamegen_x.serve.replay import SHOWN, TRUTH, logs_of, replay, replay_all, replayed, world_of
 from gamegen_x.serve.room import Room
-from gamegen_x.serve.session_log import Header, TickRecord, packed, read_session
+from gamegen_x.serve.session_log import MAGIC, Header, TickRecord, packed, read_header, read_session
 
 VIDEO = VideoSettings("libx264", "yuv420p", 12, "ultrafast", 24)
 
@@ -133,6 +136,41 @@ def test_a_long_session_goes_on_in_another_file_that_replays_alone(cfg, tmp_path
     assert [len(session.ticks) for session in sessions] == [24, 24, 12]
     for session in sessions:
         assert len(list(replayed(session, world_of(session)))) == len(session.ticks)
+
+
+def test_a_folder_of_sessions_is_replayed_where_an_earlier_run_stopped(cfg, tmp_path, capsys):
+    _, recorder = play(cfg, tmp_path / "logs", num_ticks=60, minutes=24 / 60 / 24)
+    recorder.close()
+    (tmp_path / "logs" / "torn.ggxlog").write_bytes(b"")
+    logs = logs_of(tmp_path / "logs", TRUTH)
+    assert len(logs) == 3
+    replay_one = partial(replay, pictures=TRUTH, video=VIDEO)
+    replay_one(logs[1], tmp_path / "traces")
+    told = list(replay_all(logs, tmp_path / "traces", replay_one))
+    assert [each.get("is_found", False) for each in told] == [False, True, False]
+    assert [json.loads(line)["session"] for line in capsys.readouterr().out.splitlines()] == [p.name for p in logs[:2]]
+
+
+def test_a_session_that_nobody_saw_does_not_end_a_replay_of_its_folder(cfg, tmp_path):
+    _, recorder = play(cfg, tmp_path / "logs", num_ticks=4)
+    recorder.close()
+    (told,) = replay_all([recorder.path], tmp_path / "traces", partial(replay, pictures=SHOWN, video=VIDEO))
+    assert "nothing that anybody saw" in told["said"]
+
+
+def test_sessions_of_several_games_are_not_put_into_one_folder(cfg, tmp_path):
+    _, recorder = play(cfg, tmp_path, num_ticks=4)
+    recorder.close()
+    header = read_header(recorder.path)
+    learned = msgspec.structs.replace(header, game={"_target_": LEARNED}, weights="doom")
+    (tmp_path / "z.ggxlog").write_bytes(MAGIC + packed(learned))
+    with pytest.raises(ValueError, match="1 of Snowglobe, 1 of doom; choose with of="):
+        logs_of(tmp_path, TRUTH)
+    assert logs_of(tmp_path, TRUTH, "Snowglobe") == [recorder.path]
+    with pytest.raises(ValueError, match="pictures=shown"):
+        logs_of(tmp_path, TRUTH, "doom")
+    with pytest.raises(FileNotFoundError, match=r"of chess in .*; those there are of Snowglobe, doom"):
+        logs_of(tmp_path, SHOWN, "chess")
 
 
 def test_a_disk_that_takes_nothing_ends_the_recording_and_not_the_game(cfg, tmp_path):

@@ -17,6 +17,13 @@ export class Unreachable extends Error {
   }
 }
 
+/** The server answers, and will soon be ready: it is asked again without growing patience. */
+export class WarmingUp extends Error {
+  constructor({ stage, percent }) {
+    super(`the server is warming up: ${stage}, ${percent} %`);
+  }
+}
+
 export class Line {
   /** `prepare` opens the room where the server does not have it; `held` gives the keys that are down, as bits. */
   constructor(session, { url, prepare, held, profile = null, tell = () => {} }) {
@@ -35,6 +42,7 @@ export class Line {
     } catch (mistake) {
       const isFinal = mistake.status >= 400 && mistake.status < 500 && mistake.status !== 429; // 429: later
       const isAway = mistake instanceof Unreachable && this.isRestarting;
+      if (mistake instanceof WarmingUp) this.numTries = 0;
       this.tell(isFinal ? "over" : "waiting", isAway ? "going_away" : mistake.message);
       this.again(isFinal);
       return;

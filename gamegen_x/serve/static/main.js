@@ -2,7 +2,7 @@
 
 import { figureLines, paintFigures } from "./figures.js";
 import { HeldKeys, KeyMap, isForGames, labelOf } from "./keys.js";
-import { Line, PATIENCE_MS, Unreachable } from "./line.js";
+import { Line, PATIENCE_MS, Unreachable, WarmingUp } from "./line.js";
 import { WORLDS, answerOf, ask, fill, showLobby, tell } from "./lobby.js";
 import { PROFILES, profileOf } from "./net_sim.js";
 import { PlayLog } from "./play_log.js";
@@ -71,7 +71,7 @@ function socketUrl(quality) {
 async function prepare(page) {
   const { answer: ready } = await answerOf("readyz", { signal: AbortSignal.timeout(PATIENCE_MS) });
   if (ready.ready === undefined) throw new Unreachable(); // a proxy that speaks JSON
-  if (!ready.ready) throw new Error(`the server is warming up: ${ready.stage}, ${ready.percent} %`);
+  if (!ready.ready) throw new WarmingUp(ready);
   const found = await ask("rooms", { name: page.room }, AbortSignal.timeout(PATIENCE_MS));
   Object.assign(page, { world: found.world, camera: found.camera });
   $("room-kind").textContent = WORLDS[found.world];
@@ -188,6 +188,7 @@ async function lookAtStatus(page) {
   } catch {
     return; // the line says so already
   }
+  if (page.status && !page.session.welcome) page.here = new Set(page.status.here); // who waits for a seat hears of nobody else
   if (page.status?.is_waiting && page.session.welcome) {
     showTrouble(page, "waiting", "the model is starting again, the world waits");
     page.isWaiting = true;
@@ -205,9 +206,8 @@ function turn(page, now) {
   view.draw(now, anticipated(page));
   page.log.settle(now, session.keys);
   if (page.held) showKeys(page);
-  if ($("show-marks").checked && page.camera === "overhead" && session.welcome) {
-    view.paintMarks(session.state(), session.seat, [...page.here], page.colours, 0.3);
-  } else if (view.marks.width) view.marks.width = 0;
+  const isMarked = $("show-marks").checked && page.camera === "overhead" && session.welcome;
+  view.paintMarks(isMarked ? session.state() : null, session.seat, [...page.here], page.colours, 0.3);
   if (!$("figures").hidden && now - (page.figuresAt ?? 0) > 250) showFigures(page, now);
   requestAnimationFrame((next) => turn(page, next));
 }
@@ -391,7 +391,7 @@ function film(page) {
     page.film.stop();
     page.film = null;
   }
-  button.textContent = page.film === null ? "Record film" : "Stop and save";
+  button.textContent = page.film === null ? "Film" : "Stop film";
   button.classList.toggle("recording", page.film !== null);
   button.setAttribute("aria-pressed", String(page.film !== null));
   return undefined;

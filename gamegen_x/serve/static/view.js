@@ -15,7 +15,9 @@ export class View {
     this.queue = [];
     this.newestSeq = 0;
     this.dueAt = this.drawnAt = 0;
-    this.picture = null;
+    this.picture = this.painted = null;
+    this.moved = [0, 0]; // by how far what is painted is moved
+    this.marked = "0"; // which arrows are painted
     this.size = [0, 0]; // of the largest picture so far: smaller ones are scaled up to it
     this.tick = -1; // of the picture that is shown
     this.stats = { shownAt: [], ageMs: 0, numShown: 0, generatedAt: 0, stalledMs: 0 };
@@ -54,7 +56,10 @@ export class View {
       this.onPicture(now, tick, frame);
       if (isLast) onShown(frame);
     }
-    if (this.picture !== null) this.paint(this.picture, this.isCalm ? [0, 0] : shift);
+    const moved = (this.isCalm ? [0, 0] : shift).map(Math.round);
+    if (this.picture === null || (this.picture === this.painted && moved.join() === this.moved.join())) return; // what is there stays
+    this.paint(this.picture, moved);
+    Object.assign(this, { painted: this.picture, moved });
   }
 
   count(now, frame) {
@@ -81,8 +86,8 @@ export class View {
     }
     context.imageSmoothingEnabled = bitmap.width < canvas.width;
     const [width, height] = this.size;
-    for (const [mirrorX, left] of placesOf(Math.round(x), width)) {
-      for (const [mirrorY, top] of placesOf(Math.round(y), height)) {
+    for (const [mirrorX, left] of placesOf(x, width)) {
+      for (const [mirrorY, top] of placesOf(y, height)) {
         context.setTransform(mirrorX, 0, 0, mirrorY, left, top);
         context.drawImage(bitmap, 0, 0, width, height);
       }
@@ -90,14 +95,17 @@ export class View {
     context.resetTransform();
   }
 
-  /** Arrows at the edge towards players who are out of sight. */
+  /** Arrows at the edge towards players who are out of sight; none without a state. */
   paintMarks(state, seat, here, colours, reach) {
     const { marks } = this;
-    const size = (marks.width = marks.height = Math.round(marks.clientWidth * (window.devicePixelRatio || 1)));
-    if (!state || !size) return;
+    const far = state ? directions(state, seat, here).filter(({ distance }) => distance >= reach) : [];
+    const size = far.length ? Math.round(marks.clientWidth * (globalThis.devicePixelRatio || 1)) : 0;
+    const wanted = [size, ...far.map(({ other, angle }) => `${other} ${angle.toFixed(2)}`)].join();
+    if (wanted === this.marked) return; // a canvas that is cleared is composed anew, sixty times a second
+    this.marked = wanted;
+    marks.width = marks.height = size;
     const context = marks.getContext("2d");
-    for (const { other, angle, distance } of directions(state, seat, here)) {
-      if (distance < reach) continue;
+    for (const { other, angle } of far) {
       context.save();
       context.translate(size / 2, size / 2);
       context.rotate(-angle);
