@@ -20,6 +20,8 @@ from gamegen_x.serve.children import begin_child, give_way
 from gamegen_x.world.facts import Facts
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from gamegen_x.data.state import Drawing
     from gamegen_x.sampling.stream import Stream
     from gamegen_x.sampling.stream_sampler import StreamSampler
@@ -100,7 +102,7 @@ class Progress:
 @dataclass(frozen=True)
 class Drawn:
     number: int
-    milliseconds: float  # of the whole batch
+    milliseconds: float  # from when its batch began
     num_rooms: int  # in it
 
 
@@ -155,7 +157,7 @@ class Worker:
         self.streams.pop(request.region, None)
 
     def draw(self, requests: Sequence[DrawRequest], pipe: Pipe) -> None:
-        """Steps all rooms that asked, at once, and says of each that it is done."""
+        """Steps all rooms that asked, at once, and says of each that it is drawn as soon as it is."""
         import time
 
         import torch
@@ -174,14 +176,15 @@ class Worker:
         self.sampler.times = self.few if any(request.is_hurried for request in ready) else self.many
         keys = [torch.from_numpy(request.keys).float() for request in ready]
         told = [self._told(request.facts) for request in ready]
-        made = self.sampler.step([self.streams[request.region] for request in ready], keys, told)
-        for request, frames in zip(ready, made, strict=True):
-            pictures = frames.permute(0, 1, 3, 4, 2).contiguous().cpu().numpy()
-            begin = request.region * self.shape.room_bytes
+
+        def hand_on(place: int, frames: Tensor) -> None:
+            """While players look at these pictures, the model takes them in."""
+            pictures = frames.permute(0, 1, 3, 4, 2).contiguous().numpy()
+            begin = ready[place].region * self.shape.room_bytes
             self.memory[begin : begin + pictures.nbytes] = pictures.reshape(-1)
-        milliseconds = (time.monotonic() - started) * 1000
-        for request in ready:
-            pipe.send(Drawn(request.number, milliseconds, len(ready)))
+            pipe.send(Drawn(ready[place].number, (time.monotonic() - started) * 1000, len(ready)))
+
+        self.sampler.step([self.streams[request.region] for request in ready], keys, told, hand_on)
 
     def _prepare(self, request: DrawRequest) -> None:
         """Seats and unseats whom the room has seated and unseated, and passes on what was said."""

@@ -211,6 +211,23 @@ def test_streams_that_go_apart_get_what_they_get_together(sampler):
     assert same(played(sampler), played(apart))
 
 
+def test_pictures_are_handed_on_before_the_model_has_taken_them_in():
+    each_alone = StreamSampler(NETWORKS, SAMPLER, **{**LIVE, "pass_players": 0.0})
+    streams = [each_alone.start("snow", 5 + i, count, frames(count)) for i, count in enumerate((2, 1, 3))]
+    each_alone.leave(streams[1], 0)
+    before = [stream.standing.last for stream in streams]
+    seen = []
+
+    def look(place, drawn):
+        is_behind = [torch.equal(stream.standing.last, last) for stream, last in zip(streams, before, strict=True)]
+        seen.append((place, drawn.clone(), is_behind))
+
+    made = each_alone.step(streams, [keys(i) for i in range(3)], on_drawn=look)
+    assert [place for place, _, _ in seen] == [1, 0, 2]  # who has nobody to draw for waits for nobody
+    assert [is_behind for _, _, is_behind in seen] == [[True] * 3, [True] * 3, [False, True, True]]
+    assert same([drawn for _, drawn, _ in seen], [made[place] for place, _, _ in seen])
+
+
 def test_a_full_room_does_not_blow_up_those_of_one_player():
     assert passes([4, 1, 1, 1, 1], 4.0) == [[1, 2, 3, 4], [0]]
     assert passes([2, 1], 4.0) == [[1, 0]]

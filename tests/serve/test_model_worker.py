@@ -61,7 +61,7 @@ def test_idle_threads_of_the_model_leave_the_cores_to_others_unless_somebody_cho
     monkeypatch.setenv("OMP_WAIT_POLICY", chosen or "")
     if chosen is None:
         monkeypatch.delenv("OMP_WAIT_POLICY")
-    monkeypatch.setattr(model_worker, "begin_child", lambda _niceness: None)
+    monkeypatch.setattr(model_worker, "begin_child", lambda: None)
     monkeypatch.setitem(sys.modules, "torch", None)  # what holds when torch is imported: later is too late
     rules = WorkerSettings(
         "", "cpu", 2, 0, "fp32", uses_small_decoder=True, pass_players=4.0, num_steps=None, fewer_steps=1
