@@ -90,11 +90,12 @@ def _maker(description: Mapping[str, Any]) -> Callable[..., nn.Module]:
     return partial(network_class, **arguments)
 
 
-def fill(network: nn.Module, path: Path, may_lack: Collection[str] = ()) -> None:
+def fill(network: nn.Module, path: Path, may_lack: Collection[str] = (), may_leave: Collection[str] = ()) -> list[str]:
     """Loads a safetensors file into a network. Raises ValueError that names the first tensors that do not fit.
 
     Parts that the file `may_lack` (by a name anywhere in a tensor's) stay as they are: they are new, and start so that
     they change nothing. Where the file has an embedding of the state for fewer channels, the others start at zero.
+    Tensors of parts that it `may_leave` and the network does not have are left out; their names are returned.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}; a weights folder holds one .safetensors file for each network")
@@ -103,6 +104,8 @@ def fill(network: nn.Module, path: Path, may_lack: Collection[str] = ()) -> None
     except SafetensorError as mistake:
         raise ValueError(f"{path} is not a safetensors file (pickles are never read): {mistake}") from None
     expected = network.state_dict()
+    left = sorted(key for key in tensors.keys() - expected.keys() if set(may_leave) & set(key.split(".")))
+    tensors = {key: value for key, value in tensors.items() if key not in left}
     for key in expected.keys() & tensors.keys():
         if may_lack and "embed_state" in key.split("."):
             tensors[key] = _widened(tensors[key], expected[key])
@@ -119,6 +122,7 @@ def fill(network: nn.Module, path: Path, may_lack: Collection[str] = ()) -> None
         raise ValueError(f"{path} does not fit {type(network).__name__}, weights of another preset? {shown}")
     found = {key: value.to(expected[key].dtype) for key, value in tensors.items()}
     network.load_state_dict({**{key: expected[key] for key in lacking}, **found})
+    return left
 
 
 def _widened(found: Tensor, expected: Tensor) -> Tensor:

@@ -137,22 +137,21 @@ class StreamSampler:
         streams: Sequence[Stream],
         actions: Sequence[Float[Tensor, "..."]],  # [p f k] each, of all slots
         told: Sequence[Told | None] | None = None,
-        on_drawn: Callable[[int, UInt8[Tensor, "p f 3 h w"]], None] | None = None,
+        on_drawn: Callable[[int, UInt8[Tensor, "p f 3 h w"]], None] = lambda place, frames: None,  # noqa: ARG005
     ) -> list[UInt8[Tensor, "p f 3 h w"]]:
         """Advances every world by one latent frame. `actions` are the keys held at each of its video frames, by slot.
 
         `told` is for streams that step no truth of their own: what is true of this frame, from whoever knows.
         `on_drawn` gets each stream's place and frames as soon as they are drawn: before the model has taken them in,
-        which is nearly half of the work, and before the streams of later passes. An empty slot's keys are not looked
-        at and its frames are black. Where an argument is wrong ValueError is raised before any stream has changed, and
-        says which one it was.
+        and before the streams of later passes. An empty slot's keys are not looked at and its frames are black. Where
+        an argument is wrong ValueError is raised before any stream has changed, and says which one it was.
         """
         self._check_batch(streams, actions)
         news = self._news(streams, actions, told)
         running = [i for i, stream in enumerate(streams) if stream.slots]
         frames = [self._black(stream) for stream in streams]
-        if on_drawn is not None:
-            for i in sorted(set(range(len(streams))) - set(running)):  # black: nobody waits for anybody
+        for i, stream in enumerate(streams):
+            if not stream.slots:
                 on_drawn(i, frames[i])
         for part in passes([len(streams[i].slots) for i in running], self.pass_players):
             chosen = [running[i] for i in part]
@@ -162,8 +161,7 @@ class StreamSampler:
             latents = self.denoise(batch, conditions)
             for i, slots, made in zip(chosen, batch.columns, self.decode(batch, latents), strict=True):
                 frames[i][slots] = made[: len(slots)].cpu()
-                if on_drawn is not None:
-                    on_drawn(i, frames[i])
+                on_drawn(i, frames[i])
             self.commit(batch, latents, conditions)
         for stream, (truth, _) in zip(streams, news, strict=True):
             stream.end_tick(replace(stream.standing, tick=stream.tick + 1, truth=truth))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -29,14 +30,15 @@ def begin_child() -> None:
 def give_way(niceness: int) -> None:
     """Lets others that want the same core come first, by `niceness`, where the system knows it.
 
-    So the event loop, which needs little and needs it now, waits for no slice of a process that computes. Whoever
-    loads something that others wait for loads it before: beside a few busy browsers that took minutes.
+    So the event loop, which needs little and needs it now, waits for no slice of a process that computes. Called after
+    loading what others wait for: beside a few busy browsers that would take minutes.
     """
     threads = Path("/proc/self/task")
     if threads.is_dir():  # Linux counts for each thread
         for thread in threads.iterdir():
             number = int(thread.name)
-            os.setpriority(os.PRIO_PROCESS, number, min(os.getpriority(os.PRIO_PROCESS, number) + niceness, 19))
+            with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+                os.setpriority(os.PRIO_PROCESS, number, min(os.getpriority(os.PRIO_PROCESS, number) + niceness, 19))
     elif hasattr(os, "nice"):
         os.nice(niceness)
 

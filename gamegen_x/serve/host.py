@@ -32,7 +32,7 @@ from gamegen_x.serve.recorder import Played, Recorder
 from gamegen_x.serve.rehearsal import Harness
 from gamegen_x.serve.restore import open_sessions, state_at_end
 from gamegen_x.serve.room import REBIND, Block, Room, RoomRules
-from gamegen_x.serve.seat import Seat
+from gamegen_x.serve.seat import JoinError, Seat
 from gamegen_x.serve.session_log import Header, SessionEnd
 
 log = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ class Host:
         self._ended: dict[str, SessionEnd] = {}  # by room: what an earlier server was playing
         self.model: ModelProcess | None = None  # while the server runs, and with world=model only
         self._stage = Stage("starting", 0)
-        self.failure: Exception | None = None  # why the first rooms could not be opened: the server is to end
+        self.failure: Exception | None = None  # why the first room could not be opened: the server is to end
         self._open_sockets: Counter[str] = Counter()
         self.lags: deque[float] = deque(maxlen=NUM_SAMPLES)  # ms by which the event loop comes late to what waits
 
@@ -221,7 +221,7 @@ class Host:
         """Brings a world to where its session ended; where it cannot be brought there, it begins anew."""
         try:
             truth.start_from(state_at_end(truth, end))
-        except ValueError as mistake:
+        except Exception as mistake:  # whatever a recording of before holds: it must not keep a room from opening
             log.warning("room %s begins anew: %s", end.header.name, mistake)
             return None
         log.warning(
@@ -260,11 +260,13 @@ class Host:
             self.failure = mistake
             return
         self._stage = Stage("ready", 100)
-        for name, end in list(self._ended.items()):  # whoever comes to one of these before its turn opens it
-            if len(self.lobby.rooms) >= self.lobby.rules.max_rooms:
-                return
+        for name, end in list(self._ended.items()):
+            if name not in self._ended:  # somebody came before its turn
+                continue
             try:
-                await self.lobby.open(_order_of(end.header))
+                await self.lobby.open(_order_of(end.header), may_make_space=False)
+            except JoinError:  # no more fit, or the server ends: the others wait until somebody asks for them
+                return
             except Exception as mistake:  # whatever a recording of before holds: it must not end the server
                 log.warning("room %s is not taken up: %s", name, mistake)
 

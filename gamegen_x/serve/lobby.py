@@ -96,13 +96,17 @@ class Lobby:
         found = self.rooms.get(name)
         return None if found is None or self.is_draining else found.room
 
-    async def open(self, order: RoomOrder) -> OpenRoom:
-        """The room of that name: the one that is there, or a new one. Raises JoinError where no more fit."""
+    async def open(self, order: RoomOrder, may_make_space: bool = True) -> OpenRoom:
+        """The room of that name: the one that is there, or a new one. Raises JoinError where no more fit: where none
+        is empty, or none may be closed for it."""
+        if order.name in self.rooms:  # whatever else is being built meanwhile
+            return self.rooms[order.name]
         async with self._opening:
             if order.name not in self.rooms:
                 if self.is_draining:
                     raise JoinError(ErrorCode.GOING_AWAY)
-                if len(self.rooms) >= self.rules.max_rooms and not self._make_space():
+                is_full = len(self.rooms) >= self.rules.max_rooms
+                if is_full and not (may_make_space and self._make_space()):
                     raise JoinError(ErrorCode.OVERLOADED, f"{self.rules.max_rooms} rooms are open, and no more fit")
                 self.rooms[order.name] = await asyncio.to_thread(self.make, order)
         return self.rooms[order.name]

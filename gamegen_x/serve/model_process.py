@@ -39,6 +39,7 @@ from gamegen_x.serve.model_worker import (
     Progress,
     Refusal,
     Shape,
+    Stepped,
     WorkerSettings,
     run,
 )
@@ -217,16 +218,17 @@ class ModelProcess:
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(ended.set)
 
-    def _heard(self, pipe: Pipe, news: Progress | Drawn | Refusal) -> None:
+    def _heard(self, pipe: Pipe, news: Progress | Drawn | Stepped | Refusal) -> None:
         if pipe is not self._pipe:
             return  # from a process that was given up
         if isinstance(news, Progress):
             self.progress, self._progress_at = news, time.monotonic()
             return
-        if isinstance(news, Drawn):
+        if isinstance(news, Stepped):
             self.times.append(news.milliseconds)
             self.rooms_together.append(news.num_rooms)
-        else:
+            return
+        if isinstance(news, Refusal):
             log.warning("the model refused a step: %s", news.said)
         _, answer = self._waiting.get(news.number, (0.0, None))
         if answer is not None and not answer.done():

@@ -101,8 +101,16 @@ class Progress:
 
 @dataclass(frozen=True)
 class Drawn:
+    """The pictures of a request are in the shared memory."""
+
     number: int
-    milliseconds: float  # from when its batch began
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """The model has taken in all that it drew."""
+
+    milliseconds: float  # of the whole batch
     num_rooms: int  # in it
 
 
@@ -161,6 +169,7 @@ class Worker:
         import time
 
         import torch
+        from einops import rearrange
 
         started = time.monotonic()
         ready = []
@@ -179,12 +188,13 @@ class Worker:
 
         def hand_on(place: int, frames: Tensor) -> None:
             """While players look at these pictures, the model takes them in."""
-            pictures = frames.permute(0, 1, 3, 4, 2).contiguous().numpy()
+            pictures = rearrange(frames, "p f c h w -> p f h w c").contiguous().numpy()
             begin = ready[place].region * self.shape.room_bytes
             self.memory[begin : begin + pictures.nbytes] = pictures.reshape(-1)
-            pipe.send(Drawn(ready[place].number, (time.monotonic() - started) * 1000, len(ready)))
+            pipe.send(Drawn(ready[place].number))
 
         self.sampler.step([self.streams[request.region] for request in ready], keys, told, hand_on)
+        pipe.send(Stepped((time.monotonic() - started) * 1000, len(ready)))
 
     def _prepare(self, request: DrawRequest) -> None:
         """Seats and unseats whom the room has seated and unseated, and passes on what was said."""
@@ -264,12 +274,16 @@ def _warm_up(sampler: StreamSampler, shape: Shape) -> None:
 
 
 def _requests(pipe: Pipe, worker: Worker) -> list[DrawRequest]:
-    """The next request, with those that come at almost the same time. Raises EOFError when the server has gone."""
-    found: list[DrawRequest] = []
+    """The next request, with those that come at almost the same time. Raises EOFError when the server has gone.
+
+    Of a room's requests only the newest: for the ones before it nobody waits any more.
+    """
+    found: dict[int, DrawRequest] = {}
     while not found or pipe.poll(GATHER_S):
         request = pipe.recv()
         if isinstance(request, CloseRequest):
+            found.pop(request.region, None)
             worker.close(request)
         else:
-            found.append(request)
-    return found
+            found[request.region] = request
+    return list(found.values())

@@ -37,12 +37,9 @@ from gamegen_x.world.snapshot import read_keyframe
 
 log = logging.getLogger(__name__)
 TRUTH, SHOWN = "truth", "shown"
+REPLAYED, FOUND, LEFT_OUT = "replayed", "found", "left_out"  # what becomes of a log
 _OF_PLAYERS = ("pose", "airborne", "carrying", "terrain", "position", "angle")  # facts with a row a player
 _OF_PAIRS = ("visible", "screen_xy", "near")
-
-
-class NothingSeenError(ValueError):
-    """Nobody sat in a session, or nobody saw a picture of it."""
 
 
 def world_of(session: Session | SessionEnd, weights: str | None = None) -> ServedWorld:
@@ -63,24 +60,24 @@ def replay(path: Path, output: Path, pictures: str, video: VideoSettings, weight
     """
     started = time.monotonic()
     session = read_session(path)
-    world = world_of(session, weights)
     check_drawn(path, session.header, pictures)
+    world = world_of(session, weights)
     seats = sorted({record.seat for record in session.seats if record.player})
     ticks = _span(session, seats, pictures)
     if not seats or not ticks:
-        raise NothingSeenError(f"{path} holds nothing that anybody saw; pictures=truth draws what was true")
+        raise ValueError(f"{path} holds nothing that anybody saw; pictures=truth draws what was true")
     folder = output / path.stem
     if folder.exists():
         raise FileExistsError(f"{folder} is there already; name another output, or remove it")
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    unfinished = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
     try:
-        trace = _written(session, world, partial, seats, ticks, pictures, video)
-        os.replace(partial, folder)
+        trace = _written(session, world, unfinished, seats, ticks, pictures, video)
+        os.replace(unfinished, folder)
         sync_folder(output)
     except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
         raise
     return {
         "session": path.name,
@@ -195,30 +192,34 @@ def _of_seats(name: str, array: npt.NDArray[Any], seats: Sequence[int]) -> npt.N
 def main(cfg: DictConfig) -> None:
     if cfg.pictures not in (TRUTH, SHOWN):
         raise ValueError(f"pictures is {TRUTH!r} or {SHOWN!r}, got {cfg.pictures!r}")
-    logs = logs_of(Path(cfg.log), cfg.pictures, cfg.of)
-    replay_one = partial(replay, pictures=cfg.pictures, video=VideoSettings(**to_dict(cfg.video)), weights=cfg.weights)
-    if Path(cfg.log).is_dir():
-        told = list(replay_all(logs, Path(cfg.output), replay_one))
-    else:
-        told = [replay_one(logs[0], Path(cfg.output))]
-    print(json.dumps({**told[-1], "sessions": len(told)}))
+    output, video = Path(cfg.output), VideoSettings(**to_dict(cfg.video))
+    logs = logs_of(Path(cfg.log), cfg.pictures, cfg.game)
+    if not Path(cfg.log).is_dir():
+        print(json.dumps(replay(logs[0], output, cfg.pictures, video, cfg.weights)))
+        return
+    told = []
+    for each in replay_all(logs, output, partial(replay, pictures=cfg.pictures, video=video, weights=cfg.weights)):
+        print(json.dumps(each), flush=True)
+        told.append(each["is"])
+    print(json.dumps({"sessions": len(told), **{kind: told.count(kind) for kind in (REPLAYED, FOUND, LEFT_OUT)}}))
+    if told.count(LEFT_OUT) == len(told):
+        raise SystemExit(1)
 
 
 def replay_all(
     logs: Sequence[Path], output: Path, replay_one: Callable[[Path, Path], dict[str, Any]]
 ) -> Iterator[dict[str, Any]]:
-    """A folder of logs, one after the other, each with a line; those that an earlier run has replayed are found."""
+    """What becomes of each log of a folder: it is replayed; an earlier run has done so, and its trace is found; or it
+    cannot be replayed, and `said` is why. Traces that are there come with the pictures that they are of."""
     for path in logs:
+        told = {"session": path.name, "output": str(output / path.stem)}
         if (output / path.stem).exists():
-            told = {"session": path.name, "output": str(output / path.stem), "is_found": True}
-        else:
-            try:
-                told = replay_one(path, output)
-            except NothingSeenError as nothing:
-                told = {"session": path.name, "output": None, "said": str(nothing)}
-        if path != logs[-1]:
-            print(json.dumps(told), flush=True)
-        yield told
+            yield {"is": FOUND, **told, "pictures": Trace.load(output / path.stem).outcome.get("pictures")}
+            continue
+        try:
+            yield {"is": REPLAYED, **replay_one(path, output)}
+        except ValueError as mistake:  # nobody saw anything, or it is of an earlier version: others can be replayed
+            yield {"is": LEFT_OUT, "session": path.name, "said": str(mistake)}
 
 
 def logs_of(where: Path, pictures: str, game: str | None = None) -> list[Path]:
@@ -244,7 +245,7 @@ def logs_of(where: Path, pictures: str, game: str | None = None) -> list[Path]:
     if game is None and len(games) > 1:
         said = ", ".join(f"{count} of {name}" for name, count in games.items())
         raise ValueError(
-            f"one folder of traces is of one game, and {where} holds {said}; choose with of={next(iter(games))}"
+            f"one folder of traces is of one game, and {where} holds {said}; choose with game={next(iter(games))}"
         )
     for path in logs:
         check_drawn(path, headers[path], pictures)

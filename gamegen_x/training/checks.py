@@ -25,6 +25,7 @@ ADDED_BY = {"decoder": "small_decoder", "dynamics": "transition"}  # stages that
 # What a network may have that its weights lack: each starts so that it changes nothing. By argument, and by module.
 ADDED = ("players", "state_channels", "expects_words")
 NEW_PARTS = ("players", "embed_state", "embed_words")
+FEWER_BLOCKS = "small_decoder"  # may begin as a larger one of which it keeps the first blocks at each size
 CHECKPOINTS = "checkpoints"
 MADE_UP = "the clips are made up (data=synthetic); for others give e.g. data=snowglobe data.dataset.folder=<shards>"
 
@@ -143,6 +144,8 @@ def check_weights(folder: Path, cfg: DictConfig) -> None:
             theirs = networks[name] | {added: mine.get(added) for added in new}
             if is_of_others(mine):  # it may stand elsewhere on this machine
                 theirs = theirs | {"path": mine["path"]}
+            if name == FEWER_BLOCKS:
+                theirs = with_fewer_blocks(theirs, mine)
             differing = differences(theirs, mine)
             if differing:
                 shown = "; ".join(differing[:3])
@@ -151,6 +154,15 @@ def check_weights(folder: Path, cfg: DictConfig) -> None:
                     f"choose the same with {name}=<preset>, or other weights"
                 )
             check_files(folder, {name: networks[name]})
+
+
+def with_fewer_blocks(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A decoder's description with no more blocks at any size than another one's; blocks add to what comes in."""
+    if len(theirs["stages"]) != len(mine["stages"]):
+        return theirs
+    sizes = zip(theirs["stages"], mine["stages"], strict=True)
+    stages = [{**size, "decoder_blocks": min(size["decoder_blocks"], own["decoder_blocks"])} for size, own in sizes]
+    return {**theirs, "stages": stages}
 
 
 def is_told_more(before: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> bool:

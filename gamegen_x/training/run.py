@@ -23,7 +23,7 @@ from gamegen_x.models.weights import fill
 from gamegen_x.schema.files import atomic_file
 from gamegen_x.schema.weights_folder import MOST_SENTENCES, is_of_others, read_config
 from gamegen_x.training.checkpoints import Checkpoint, newest
-from gamegen_x.training.checks import CHECKPOINTS, NEW_PARTS, differences, is_first_process
+from gamegen_x.training.checks import CHECKPOINTS, FEWER_BLOCKS, NEW_PARTS, differences, is_first_process
 from gamegen_x.training.ema import EMA
 from gamegen_x.training.export import RUN_CONFIG, RUN_FACTS, describe, write_weights
 from gamegen_x.training.metrics_file import rewind
@@ -77,7 +77,10 @@ def fill_task(task: Task, weights: str | None) -> set[str]:
     described = read_config(weights)["networks"]
     names = {name for name in networks.keys() & described.keys() if not is_of_others(described[name])}
     for name in names:
-        fill(networks[name], Path(weights) / f"{name}.safetensors", may_lack=NEW_PARTS)
+        may_leave = ("blocks",) if name == FEWER_BLOCKS else ()
+        left = fill(networks[name], Path(weights) / f"{name}.safetensors", NEW_PARTS, may_leave)
+        if left:
+            print(f"{name} of {weights} has more blocks than this run's: {len(left)} tensors left out", file=sys.stderr)
     return names
 
 

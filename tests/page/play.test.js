@@ -3,7 +3,7 @@ import { test } from "node:test";
 
 import { figureLines, graded } from "../../gamegen_x/serve/static/figures.js";
 import { HeldKeys, KeyMap, isForGames, labelOf } from "../../gamegen_x/serve/static/keys.js";
-import { Line, PATIENCE_MS, Unreachable } from "../../gamegen_x/serve/static/line.js";
+import { Line, PATIENCE_MS, Unreachable, WarmingUp } from "../../gamegen_x/serve/static/line.js";
 import { View, directions, placesOf, shiftOf } from "../../gamegen_x/serve/static/view.js";
 import { refusalOf, sentenceOf, troubleOf } from "../../gamegen_x/serve/static/words.js";
 
@@ -245,6 +245,23 @@ test("a page whose timer stands still says Hello, and its keys whenever somethin
   sockets[0].onmessage({ data: "state" });
   assert.equal(sockets[0].sent.length, 2);
   assert.deepEqual(calls, ["connect", "step 1", "state", "step 1"]);
+  line.close();
+});
+
+test("a server that warms up is asked again once a second, however often it was asked", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  let asked = 0;
+  const { line, told } = lineOf(null, async () => {
+    asked += 1;
+    throw new WarmingUp({ stage: "loading", percent: 40 });
+  });
+  await line.open();
+  for (let seconds = 1; seconds < 8; seconds += 1) {
+    assert.equal(asked, seconds);
+    t.mock.timers.tick(1000);
+    await Promise.resolve().then(() => {}).then(() => {});
+  }
+  assert.deepEqual(told[0], ["waiting", "the server is warming up: loading, 40 %"]);
   line.close();
 });
 

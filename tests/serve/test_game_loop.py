@@ -195,6 +195,33 @@ def test_a_full_lobby_gives_up_an_empty_room_but_never_one_with_players():
     asyncio.run(session())
 
 
+def test_a_room_that_is_there_is_found_while_another_one_is_built():
+    async def session():
+        rooms = lobby()
+        found = await rooms.open(order("home"))
+        make, may_go_on = rooms.make, threading.Event()
+        rooms.make = lambda wish: (may_go_on.wait(60), make(wish))[1]
+        building = asyncio.create_task(rooms.open(order("slow")))
+        await asyncio.sleep(0.01)
+        assert await asyncio.wait_for(rooms.open(order("home")), 30) is found
+        may_go_on.set()
+        await building
+        assert list(rooms.rooms) == ["home", "slow"]
+
+    asyncio.run(session())
+
+
+def test_a_room_that_nobody_asked_for_closes_none():
+    async def session():
+        rooms = lobby(max_rooms=1, keep_s=60)
+        await rooms.open(order("empty"))
+        with pytest.raises(JoinError):
+            await rooms.open(order("busy"), may_make_space=False)
+        assert list(rooms.rooms) == ["empty"]
+
+    asyncio.run(session())
+
+
 def test_a_room_that_made_space_while_it_was_flushed_does_not_stop_the_lobby():
     async def session():
         rooms = lobby(max_rooms=1, keep_s=0.01)

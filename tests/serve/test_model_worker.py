@@ -2,6 +2,8 @@
 
 import os
 import sys
+from multiprocessing.shared_memory import SharedMemory
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +16,16 @@ from gamegen_x.data.state import Drawing
 from gamegen_x.games.dynamics import RulesDynamics
 from gamegen_x.sampling.stream_sampler import StreamSampler
 from gamegen_x.serve import model_worker
-from gamegen_x.serve.model_worker import DrawRequest, Past, Shape, Worker, WorkerSettings
+from gamegen_x.serve.model_worker import (
+    CloseRequest,
+    Drawn,
+    DrawRequest,
+    Past,
+    Shape,
+    Stepped,
+    Worker,
+    WorkerSettings,
+)
 from gamegen_x.world.facts import stepped
 from tests.sampling.test_stream_sampler import LIVE, SAMPLER, SIZE, some_networks
 
@@ -46,12 +57,67 @@ def test_a_room_that_tells_the_truth_gets_other_pictures_than_one_that_does_not(
             prompt="", instruction="", facts=now if is_told else None, is_fresh=True, is_hurried=False,
         )  # fmt: skip
         worker.draw([request], said)
-        assert [type(one).__name__ for one in said] == ["Drawn"]
+        assert [type(one) for one in said] == [Drawn, Stepped]
         return torch.from_numpy(memory.copy())
 
     told = drawn(True)
     assert torch.equal(told, drawn(True))
     assert not torch.equal(told, drawn(False))
+
+
+def test_rooms_get_their_pictures_as_soon_as_they_are_drawn():
+    """Two rooms of different sizes, each in a pass of its own: the second is drawn when the first has its pictures."""
+    keys = tuple("wasdxeq")
+    sampler = StreamSampler(some_networks(names=keys), SAMPLER, **{**LIVE, "pass_players": 0.0})
+    shape = Shape(4, SIZE, SIZE, keys, 24.0, False)
+    memory = np.zeros(2 * shape.room_bytes, np.uint8)
+    worker = Worker(sampler, None, sampler.times, sampler.times, memory, shape)
+    rooms = memory.reshape(2, -1)
+    seen = []
+
+    class Pipe:
+        def send(self, said):
+            seen.append((said, [bool(room.any()) for room in rooms], [worker.streams[i].tick for i in (0, 1)]))
+
+    def request(number, region, seats):
+        newcomers = dict.fromkeys(seats)
+        held = np.zeros((3, 4, 7), np.uint8)
+        return DrawRequest(number, region, 5, held, seats, newcomers, "", "", None, True, False)
+
+    worker.draw([request(7, 1, (0, 1)), request(8, 0, (0,))], Pipe())
+    said = [each for each, _, _ in seen]
+    assert [type(each) for each in said] == [Drawn, Drawn, Stepped]
+    assert {each.number: there for each, there, _ in seen[:2]} in (
+        {7: [False, True], 8: [True, True]},
+        {8: [True, False], 7: [True, True]},
+    )
+    assert [ticks for _, _, ticks in seen] == [[0, 0], [0, 0], [1, 1]]
+    assert said[-1].num_rooms == 2
+
+
+def test_of_a_room_that_asks_again_only_the_newest_request_is_drawn():
+    requests = [SimpleNamespace(number=number, region=region) for number, region in ((1, 0), (2, 1), (3, 0), (4, 2))]
+    coming = [*requests, CloseRequest(2)]
+    pipe = SimpleNamespace(poll=lambda _: bool(coming), recv=lambda: coming.pop(0))
+    closed = []
+    worker = SimpleNamespace(close=closed.append)
+    assert [each.number for each in model_worker._requests(pipe, worker)] == [3, 2]
+    assert closed == [CloseRequest(2)]
+
+
+def test_it_gives_way_only_once_it_is_loaded(monkeypatch):
+    done = []
+    for name, value in (("begin_child", None), ("_load", (None, None, None)), ("_warm_up", None), ("_drawing", None)):
+        monkeypatch.setattr(model_worker, name, lambda *_, name=name, value=value: (done.append(name), value)[1])
+    monkeypatch.setattr(model_worker, "give_way", lambda niceness: done.append(niceness))
+    pipe = SimpleNamespace(send=lambda said: done.append(said.percent), recv=lambda: (_ for _ in ()).throw(EOFError))
+    rules = WorkerSettings("", "cpu", torch.get_num_threads(), 5, "fp32", True, 4.0, None, 1)
+    memory = SharedMemory(create=True, size=8)
+    try:
+        model_worker.run(pipe, memory.name, Shape(4, 8, 8, (), 24.0, False), rules)
+    finally:
+        memory.unlink()
+    assert done == ["begin_child", 10, 40, "_load", 70, "_warm_up", "_drawing", 5, 100]
 
 
 @pytest.mark.parametrize(("chosen", "holds"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])

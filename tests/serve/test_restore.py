@@ -120,6 +120,24 @@ def test_worlds_of_before_keep_nobody_waiting_and_are_taken_up_at_the_latest_whe
     assert asyncio.run(session()) == (["home", "hill"][:max_rooms], 29)
 
 
+def test_a_recording_that_breaks_costs_its_world_and_not_the_server(cfg, tmp_path, monkeypatch):
+    recorded(cfg, tmp_path, num_ticks=30)[1].close()
+    host = Host(serve_config(f"recording.folder={tmp_path}", "first_room.name=hill", "first_room.num_players=3"))
+
+    def breaks(*_):
+        raise TypeError("an event of another version")
+
+    monkeypatch.setattr("gamegen_x.serve.host.state_at_end", breaks)
+
+    async def session():
+        async with host.running(), asyncio.timeout(PATIENCE_S):
+            while not host.stage.is_ready:
+                await asyncio.sleep(0.02)
+            return host.failure, host.lobby.rooms["hill"].room.tick
+
+    assert asyncio.run(session()) == (None, -1)
+
+
 # Seats of an earlier life
 
 

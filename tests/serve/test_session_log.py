@@ -138,7 +138,7 @@ def test_a_long_session_goes_on_in_another_file_that_replays_alone(cfg, tmp_path
         assert len(list(replayed(session, world_of(session)))) == len(session.ticks)
 
 
-def test_a_folder_of_sessions_is_replayed_where_an_earlier_run_stopped(cfg, tmp_path, capsys):
+def test_a_folder_of_sessions_is_replayed_where_an_earlier_run_stopped(cfg, tmp_path):
     _, recorder = play(cfg, tmp_path / "logs", num_ticks=60, minutes=24 / 60 / 24)
     recorder.close()
     (tmp_path / "logs" / "torn.ggxlog").write_bytes(b"")
@@ -147,14 +147,16 @@ def test_a_folder_of_sessions_is_replayed_where_an_earlier_run_stopped(cfg, tmp_
     replay_one = partial(replay, pictures=TRUTH, video=VIDEO)
     replay_one(logs[1], tmp_path / "traces")
     told = list(replay_all(logs, tmp_path / "traces", replay_one))
-    assert [each.get("is_found", False) for each in told] == [False, True, False]
-    assert [json.loads(line)["session"] for line in capsys.readouterr().out.splitlines()] == [p.name for p in logs[:2]]
+    assert [each["is"] for each in told] == ["replayed", "found", "replayed"]
+    assert told[1]["pictures"] == TRUTH
+    assert [each["session"] for each in told] == [path.name for path in logs]
 
 
 def test_a_session_that_nobody_saw_does_not_end_a_replay_of_its_folder(cfg, tmp_path):
     _, recorder = play(cfg, tmp_path / "logs", num_ticks=4)
     recorder.close()
     (told,) = replay_all([recorder.path], tmp_path / "traces", partial(replay, pictures=SHOWN, video=VIDEO))
+    assert told["is"] == "left_out"
     assert "nothing that anybody saw" in told["said"]
 
 
@@ -164,7 +166,7 @@ def test_sessions_of_several_games_are_not_put_into_one_folder(cfg, tmp_path):
     header = read_header(recorder.path)
     learned = msgspec.structs.replace(header, game={"_target_": LEARNED}, weights="doom")
     (tmp_path / "z.ggxlog").write_bytes(MAGIC + packed(learned))
-    with pytest.raises(ValueError, match="1 of Snowglobe, 1 of doom; choose with of="):
+    with pytest.raises(ValueError, match="1 of Snowglobe, 1 of doom; choose with game="):
         logs_of(tmp_path, TRUTH)
     assert logs_of(tmp_path, TRUTH, "Snowglobe") == [recorder.path]
     with pytest.raises(ValueError, match="pictures=shown"):

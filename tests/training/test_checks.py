@@ -6,7 +6,8 @@ from hydra import compose, initialize_config_dir
 from safetensors.torch import save_file
 
 from gamegen_x.config import CONFIGS, to_dict
-from gamegen_x.training.checks import check_run, check_weights, differences, is_first_process
+from gamegen_x.models.weights import build_network, fill
+from gamegen_x.training.checks import check_run, check_weights, differences, is_first_process, with_fewer_blocks
 from tests.training.small_run import configure
 
 
@@ -137,3 +138,34 @@ def test_of_many_processes_one_is_the_first(monkeypatch, name):
     assert is_first_process()
     monkeypatch.setenv(name, "3")
     assert not is_first_process()
+
+
+def decoder(*blocks):
+    stages = [
+        {"factor": [1, 2, 2], "channels": 8, "encoder_blocks": 0, "decoder_blocks": count, "temporal_kernel": 1,
+         "resample": "shuffle"}
+        for count in blocks
+    ]  # fmt: skip
+    target = "gamegen_x.models.vae.Decoder"
+    return {"_target_": target, "latent_channels": 4, "latent_kernel": 1, "num_groups": 4, "stages": stages}
+
+
+def test_a_small_decoder_begins_as_the_first_blocks_of_a_larger_one(tmp_path):
+    larger, smaller = (build_network(decoder(*blocks)) for blocks in ((2, 2), (0, 1)))
+    save_file(larger.state_dict(), tmp_path / "small_decoder.safetensors")
+    with pytest.raises(ValueError, match=r"blocks\S* is unknown"):
+        fill(smaller, tmp_path / "small_decoder.safetensors")
+    left = fill(smaller, tmp_path / "small_decoder.safetensors", may_leave=("blocks",))
+    assert {name.rsplit(".", 2)[0].removesuffix(".conv") for name in left} >= {"blocks.0.1.first", "blocks.1.0.first"}
+    kept, known = smaller.state_dict(), larger.state_dict()
+    assert kept.keys() | set(left) == known.keys()
+    assert all(torch.equal(value, known[name]) for name, value in kept.items())
+
+
+@pytest.mark.parametrize(
+    ("theirs", "mine", "fits"),
+    [((2, 2), (0, 2), True), ((2, 2), (2, 2), True), ((0, 2), (1, 2), False), ((2, 2, 2), (2, 2), False)],
+)
+def test_a_small_decoder_has_no_more_blocks_than_the_one_it_begins_as(theirs, mine, fits):
+    theirs, mine = decoder(*theirs), decoder(*mine)
+    assert (differences(with_fewer_blocks(theirs, mine), mine) == []) == fits

@@ -6,6 +6,7 @@ import { PROTOCOL } from "./wire.js";
 export const PATIENCE_MS = 4000; // for an answer, and for a socket to open
 const STEP_MS = 16;
 const WAIT_MS = [250, 500, 1000, 2000, 4000];
+const WARM_UP_MS = 1000; // between two looks at a server that warms up
 const GIVEN_UP = 4000; // the close code of a socket that this page gives up
 const RESTARTING = 1012; // the registered close code of a server that restarts
 const FINAL = new Set(["unknown_protocol", "unauthorized", "replaced", "flooding", "too_much_malformed"]);
@@ -17,7 +18,7 @@ export class Unreachable extends Error {
   }
 }
 
-/** The server answers, and will soon be ready: it is asked again without growing patience. */
+/** The server answers, and will soon be ready. */
 export class WarmingUp extends Error {
   constructor({ stage, percent }) {
     super(`the server is warming up: ${stage}, ${percent} %`);
@@ -42,9 +43,8 @@ export class Line {
     } catch (mistake) {
       const isFinal = mistake.status >= 400 && mistake.status < 500 && mistake.status !== 429; // 429: later
       const isAway = mistake instanceof Unreachable && this.isRestarting;
-      if (mistake instanceof WarmingUp) this.numTries = 0;
       this.tell(isFinal ? "over" : "waiting", isAway ? "going_away" : mistake.message);
-      this.again(isFinal);
+      this.again(isFinal, mistake instanceof WarmingUp ? WARM_UP_MS : null);
       return;
     }
     if (this.isOver) return;
@@ -115,10 +115,11 @@ export class Line {
     this.again(isFinal);
   }
 
-  again(isFinal) {
+  /** `wait` is for a server that answers; where nothing does, patience grows from try to try. */
+  again(isFinal, wait = null) {
     if (isFinal || this.isOver) return;
-    const wait = WAIT_MS[Math.min(this.numTries, WAIT_MS.length - 1)];
-    this.numTries += 1;
-    setTimeout(() => !this.isOver && this.open(), wait);
+    const longer = WAIT_MS[Math.min(this.numTries, WAIT_MS.length - 1)];
+    if (wait === null) this.numTries += 1;
+    setTimeout(() => !this.isOver && this.open(), wait ?? longer);
   }
 }

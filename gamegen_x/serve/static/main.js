@@ -174,7 +174,8 @@ function showHere(page) {
 
 function showTrouble(page, state, said) {
   $("trouble").hidden = false;
-  $("trouble-said").textContent = troubleOf(said, state === "over");
+  const text = troubleOf(said, state === "over");
+  if ($("trouble-said").textContent !== text) $("trouble-said").textContent = text; // it is read aloud where it is set
   $("watch").hidden = said !== "room_full";
   document.querySelector(".spinner").hidden = state === "over";
   page.held?.releaseAll();

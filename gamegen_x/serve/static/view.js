@@ -16,8 +16,8 @@ export class View {
     this.newestSeq = 0;
     this.dueAt = this.drawnAt = 0;
     this.picture = this.painted = null;
-    this.moved = [0, 0]; // by how far what is painted is moved
-    this.marked = "0"; // which arrows are painted
+    this.paintedShift = [0, 0];
+    this.marksKey = "0"; // which arrows are painted, at which size: none
     this.size = [0, 0]; // of the largest picture so far: smaller ones are scaled up to it
     this.tick = -1; // of the picture that is shown
     this.stats = { shownAt: [], ageMs: 0, numShown: 0, generatedAt: 0, stalledMs: 0 };
@@ -57,9 +57,9 @@ export class View {
       if (isLast) onShown(frame);
     }
     const moved = (this.isCalm ? [0, 0] : shift).map(Math.round);
-    if (this.picture === null || (this.picture === this.painted && moved.join() === this.moved.join())) return; // what is there stays
+    if (this.picture === null || (this.picture === this.painted && moved.join() === this.paintedShift.join())) return; // what is there stays
     this.paint(this.picture, moved);
-    Object.assign(this, { painted: this.picture, moved });
+    Object.assign(this, { painted: this.picture, paintedShift: moved });
   }
 
   count(now, frame) {
@@ -100,9 +100,9 @@ export class View {
     const { marks } = this;
     const far = state ? directions(state, seat, here).filter(({ distance }) => distance >= reach) : [];
     const size = far.length ? Math.round(marks.clientWidth * (globalThis.devicePixelRatio || 1)) : 0;
-    const wanted = [size, ...far.map(({ other, angle }) => `${other} ${angle.toFixed(2)}`)].join();
-    if (wanted === this.marked) return; // a canvas that is cleared is composed anew, sixty times a second
-    this.marked = wanted;
+    const wanted = [size, ...far.map(({ other, angle }) => `${other} ${angle.toFixed(3)}`)].join();
+    if (wanted === this.marksKey) return; // a canvas that is cleared is composed anew, sixty times a second
+    this.marksKey = wanted;
     marks.width = marks.height = size;
     const context = marks.getContext("2d");
     for (const { other, angle } of far) {
