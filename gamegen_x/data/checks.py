@@ -19,8 +19,15 @@ def check_data(data: Mapping[str, Any]) -> None:
     check_choices(data["content"], data["views"], data["video_prompts"], data["weights"])
     choose_buckets(data["buckets"], data["num_frames"], data["batch_size"], data["height"], data["width"])
     dataset = data["dataset"]
-    for folder in dataset.get("splits", {}).values():
-        find_shards(Path(dataset["folder"]) / folder)
+    splits = dataset.get("splits", {})
+    for split, folder in splits.items():
+        try:
+            find_shards(Path(dataset["folder"]) / folder)
+        except FileNotFoundError as missing:
+            if split == "train":
+                raise
+            hint = f"; or, with nothing kept apart, data.dataset.splits.{split}={splits['train']}: it then says little"
+            raise FileNotFoundError(f"{missing}{hint}") from None
 
 
 def check_choices(content: str, views: str, video_prompts: Mapping[str, float], weights: str | None) -> None:

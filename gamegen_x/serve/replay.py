@@ -193,7 +193,7 @@ def main(cfg: DictConfig) -> None:
     if cfg.pictures not in (TRUTH, SHOWN):
         raise ValueError(f"pictures is {TRUTH!r} or {SHOWN!r}, got {cfg.pictures!r}")
     output, video = Path(cfg.output), VideoSettings(**to_dict(cfg.video))
-    logs = logs_of(Path(cfg.log), cfg.pictures, cfg.game)
+    logs = logs_of(Path(cfg.log), cfg.pictures, cfg.only)
     if not Path(cfg.log).is_dir():
         print(json.dumps(replay(logs[0], output, cfg.pictures, video, cfg.weights)))
         return
@@ -222,10 +222,10 @@ def replay_all(
             yield {"is": LEFT_OUT, "session": path.name, "said": str(mistake)}
 
 
-def logs_of(where: Path, pictures: str, game: str | None = None) -> list[Path]:
+def logs_of(where: Path, pictures: str, only: str | None = None) -> list[Path]:
     """The sessions of a file or a folder, if all of them can be replayed into one folder of traces.
 
-    `game`: only those of it, as `game_of` names it. Raises FileNotFoundError where there are none, ValueError where
+    `only`: those of this game, as `game_of` names it. Raises FileNotFoundError where there are none, ValueError where
     one cannot be drawn or they are of several games.
     """
     paths = sorted(where.glob(f"*{SUFFIX}")) if where.is_dir() else [where]
@@ -238,14 +238,15 @@ def logs_of(where: Path, pictures: str, game: str | None = None) -> list[Path]:
                 raise
             log.warning("left out: %s", mistake)  # a crash can leave a file without its first record
     games = Counter(game_of(header) for header in headers.values())
-    logs = [path for path in headers if game in (None, game_of(headers[path]))]
+    logs = [path for path in headers if only in (None, game_of(headers[path]))]
     if not logs:
         said = f"those there are of {', '.join(games)}" if games else "the server writes them to its `recording.folder`"
-        raise FileNotFoundError(f"no {SUFFIX} files{'' if game is None else f' of {game}'} in {where}; {said}")
-    if game is None and len(games) > 1:
+        which = "" if only is None else f" of {only}"
+        raise FileNotFoundError(f"no {SUFFIX} files{which} in {where}; {said}")
+    if only is None and len(games) > 1:
         said = ", ".join(f"{count} of {name}" for name, count in games.items())
         raise ValueError(
-            f"one folder of traces is of one game, and {where} holds {said}; choose with game={next(iter(games))}"
+            f"one folder of traces is of one game, and {where} holds {said}; choose with only={next(iter(games))}"
         )
     for path in logs:
         check_drawn(path, headers[path], pictures)

@@ -31,6 +31,13 @@ def test_a_folder_that_is_not_there_is_known_before_torch_is(tmp_path: Path) -> 
     subprocess.run([sys.executable, "-c", imported], check=True)
 
 
+def test_who_keeps_no_clips_apart_is_told_what_to_do(tmp_path: Path) -> None:
+    write_shard(tmp_path / "train" / "a.tar", [])
+    with pytest.raises(FileNotFoundError, match=r"val does not exist.*data\.dataset\.splits\.val=train"):
+        check_data(read_data(tmp_path))
+    check_data(read_data(tmp_path, "data.dataset.splits.val=train"))
+
+
 @pytest.mark.parametrize(
     ("override", "said"),
     [

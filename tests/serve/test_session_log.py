@@ -166,7 +166,7 @@ def test_sessions_of_several_games_are_not_put_into_one_folder(cfg, tmp_path):
     header = read_header(recorder.path)
     learned = msgspec.structs.replace(header, game={"_target_": LEARNED}, weights="doom")
     (tmp_path / "z.ggxlog").write_bytes(MAGIC + packed(learned))
-    with pytest.raises(ValueError, match="1 of Snowglobe, 1 of doom; choose with game="):
+    with pytest.raises(ValueError, match="1 of Snowglobe, 1 of doom; choose with only="):
         logs_of(tmp_path, TRUTH)
     assert logs_of(tmp_path, TRUTH, "Snowglobe") == [recorder.path]
     with pytest.raises(ValueError, match="pictures=shown"):
