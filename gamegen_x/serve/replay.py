@@ -198,7 +198,8 @@ def main(cfg: DictConfig) -> None:
         print(json.dumps(replay(logs[0], output, cfg.pictures, video, cfg.weights)))
         return
     told = []
-    for each in replay_all(logs, output, partial(replay, pictures=cfg.pictures, video=video, weights=cfg.weights)):
+    replay_one = partial(replay, pictures=cfg.pictures, video=video, weights=cfg.weights)
+    for each in replay_all(logs, output, cfg.pictures, replay_one):
         print(json.dumps(each), flush=True)
         told.append(each["is"])
     print(json.dumps({"sessions": len(told), **{kind: told.count(kind) for kind in (REPLAYED, FOUND, LEFT_OUT)}}))
@@ -207,19 +208,29 @@ def main(cfg: DictConfig) -> None:
 
 
 def replay_all(
-    logs: Sequence[Path], output: Path, replay_one: Callable[[Path, Path], dict[str, Any]]
+    logs: Sequence[Path], output: Path, pictures: str, replay_one: Callable[[Path, Path], dict[str, Any]]
 ) -> Iterator[dict[str, Any]]:
     """What becomes of each log of a folder: it is replayed; an earlier run has done so, and its trace is found; or it
-    cannot be replayed, and `said` is why. Traces that are there come with the pictures that they are of."""
+    cannot be replayed, and `said` is why."""
     for path in logs:
         told = {"session": path.name, "output": str(output / path.stem)}
-        if (output / path.stem).exists():
-            yield {"is": FOUND, **told, "pictures": Trace.load(output / path.stem).outcome.get("pictures")}
-            continue
         try:
-            yield {"is": REPLAYED, **replay_one(path, output)}
+            if (output / path.stem).exists():
+                check_found(output / path.stem, pictures)
+                yield {"is": FOUND, **told}
+            else:
+                yield {"is": REPLAYED, **replay_one(path, output)}
         except ValueError as mistake:  # nobody saw anything, or it is of an earlier version: others can be replayed
-            yield {"is": LEFT_OUT, "session": path.name, "said": str(mistake)}
+            yield {"is": LEFT_OUT, **told, "said": str(mistake)}
+
+
+def check_found(folder: Path, pictures: str) -> None:
+    """Raises ValueError where a trace that is there has other pictures than are wanted now."""
+    found = Trace.load(folder).outcome.get("pictures")
+    if (found == TRUTH) != (pictures == TRUTH):
+        raise ValueError(
+            f"the trace that is there has pictures of {found!r}, not pictures={pictures}: name another output"
+        )
 
 
 def logs_of(where: Path, pictures: str, only: str | None = None) -> list[Path]:

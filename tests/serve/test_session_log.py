@@ -146,16 +146,18 @@ def test_a_folder_of_sessions_is_replayed_where_an_earlier_run_stopped(cfg, tmp_
     assert len(logs) == 3
     replay_one = partial(replay, pictures=TRUTH, video=VIDEO)
     replay_one(logs[1], tmp_path / "traces")
-    told = list(replay_all(logs, tmp_path / "traces", replay_one))
+    told = list(replay_all(logs, tmp_path / "traces", TRUTH, replay_one))
     assert [each["is"] for each in told] == ["replayed", "found", "replayed"]
-    assert told[1]["pictures"] == TRUTH
     assert [each["session"] for each in told] == [path.name for path in logs]
+    again = list(replay_all(logs[:1], tmp_path / "traces", SHOWN, partial(replay, pictures=SHOWN, video=VIDEO)))
+    assert [each["is"] for each in again] == ["left_out"]  # other pictures stand there
+    assert "pictures of 'truth'" in again[0]["said"]
 
 
 def test_a_session_that_nobody_saw_does_not_end_a_replay_of_its_folder(cfg, tmp_path):
     _, recorder = play(cfg, tmp_path / "logs", num_ticks=4)
     recorder.close()
-    (told,) = replay_all([recorder.path], tmp_path / "traces", partial(replay, pictures=SHOWN, video=VIDEO))
+    (told,) = replay_all([recorder.path], tmp_path / "traces", SHOWN, partial(replay, pictures=SHOWN, video=VIDEO))
     assert told["is"] == "left_out"
     assert "nothing that anybody saw" in told["said"]
 
