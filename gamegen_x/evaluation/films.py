@@ -23,7 +23,7 @@ INK: Colour = (15, 23, 42)
 GREY: Colour = (100, 116, 139)
 BLUE: Colour = (37, 99, 235)
 FONT = cv2.FONT_HERSHEY_SIMPLEX
-MARGIN, TITLE_HEIGHT, KEY_SIZE = 6, 22, 20  # pixels of the enlarged picture
+MARGIN, TITLE_HEIGHT, KEY_SIZE, KEY_GAP = 6, 22, 20, 3  # pixels of the enlarged picture
 
 
 def film_as_data_url(film: Film, keys: Mapping[int, str], min_pane_width: int, fps: float, crf: int) -> str:
@@ -78,22 +78,32 @@ def _framed(picture: Picture, title: str, status: str) -> Picture:
 
 
 def _draw_keys(picture: Picture, held: npt.NDArray[np.float32], keys: Mapping[int, str], bottom: int) -> None:
-    """A row of key caps above `bottom`; those that are held are filled."""
+    """Rows of key caps above `bottom`, as many as they need; those that are held are filled."""
+    rows = _rows_of_caps(keys, picture.shape[1] - MARGIN)
+    for place, row in enumerate(rows):
+        foot = bottom - MARGIN - (len(rows) - 1 - place) * (KEY_SIZE + KEY_GAP)
+        for number, label, text_width, cap in row:
+            is_held = bool(held[number] > 0)
+            there = (slice(foot - KEY_SIZE, foot), cap)
+            picture[there] = _mixed(picture[there], BLUE if is_held else PAPER, 0.9 if is_held else 0.35)
+            left = cap.start + (cap.stop - cap.start - text_width) // 2
+            _write(picture, label, (left, foot - 6), PAPER if is_held else INK)
+
+
+def _rows_of_caps(keys: Mapping[int, str], right: int) -> list[list[tuple[int, str, int, slice]]]:
+    """Key caps, row by row: number, label, its width, and columns of the picture, none beyond `right`."""
+    rows: list[list[tuple[int, str, int, slice]]] = [[]]
     left = MARGIN
     for number, name in keys.items():
         label = name.upper() if len(name) == 1 else name
         (text_width, _), _ = cv2.getTextSize(label, FONT, 0.42, 1)
         width = max(KEY_SIZE, text_width + 8)
-        cap = (slice(bottom - MARGIN - KEY_SIZE, bottom - MARGIN), slice(left, left + width))
-        is_held = bool(held[number] > 0)
-        picture[cap] = _mixed(picture[cap], BLUE if is_held else PAPER, 0.9 if is_held else 0.35)
-        _write(
-            picture,
-            label,
-            (left + (width - text_width) // 2, bottom - MARGIN - 6),
-            PAPER if is_held else INK,
-        )
-        left += width + 3
+        if rows[-1] and left + width > right:
+            rows.append([])
+            left = MARGIN
+        rows[-1].append((number, label, text_width, slice(left, left + width)))
+        left += width + KEY_GAP
+    return rows
 
 
 def _draw_words(picture: Picture, words: str) -> None:

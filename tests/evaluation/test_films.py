@@ -29,6 +29,19 @@ def test_the_key_that_is_held_lights_up_and_no_other():
     assert columns[0] == columns[3] < columns[1] == columns[2]
 
 
+def test_keys_that_do_not_fit_into_a_row_stand_above_one_another():
+    """The last of Doom's seven keys is held: as many of its pixels are lit as where everything fits."""
+    names = dict(enumerate(("w", "a", "s", "d", "left", "right", "space")))
+    pressed = torch.zeros(1, 1, 7)
+    pressed[..., 6] = 1
+    lit = []
+    for width in (96, 192, 384):
+        (frame,) = compose(Film("", [pane("generated", 1, actions=pressed)]), names, min_pane_width=width)
+        lit.append(np.argwhere(is_blue(frame)))
+    assert len(lit[0]) == len(lit[1]) == len(lit[2]) > 100
+    assert lit[1][:, 1].max() < lit[2][:, 1].min()  # it stands to the left, in a row of its own
+
+
 def test_panes_stand_side_by_side_and_one_that_has_ended_turns_pale():
     frames = compose(Film("", [pane("short", 2), pane("long", 5)]), {}, min_pane_width=48)
     assert len(frames) == 5
