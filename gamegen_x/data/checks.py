@@ -26,7 +26,8 @@ def check_data(data: Mapping[str, Any]) -> None:
         except FileNotFoundError as missing:
             if split == "train":
                 raise
-            hint = f"; or, with nothing kept apart, data.dataset.splits.{split}={splits['train']}: it then says little"
+            train = splits.get("train", "train")
+            hint = f"; or, with nothing kept apart, data.dataset.splits.{split}={train}, which then says little"
             raise FileNotFoundError(f"{missing}{hint}") from None
 
 

@@ -78,10 +78,12 @@ def _framed(picture: Picture, title: str, status: str) -> Picture:
 
 
 def _draw_keys(picture: Picture, held: npt.NDArray[np.float32], keys: Mapping[int, str], bottom: int) -> None:
-    """Rows of key caps above `bottom`, as many as they need; those that are held are filled."""
+    """Rows of key caps above `bottom`, as many as they need and the picture has; those that are held are filled."""
     rows = _rows_of_caps(keys, picture.shape[1] - MARGIN)
     for place, row in enumerate(rows):
         foot = bottom - MARGIN - (len(rows) - 1 - place) * (KEY_SIZE + KEY_GAP)
+        if foot < KEY_SIZE:
+            continue
         for number, label, text_width, cap in row:
             is_held = bool(held[number] > 0)
             there = (slice(foot - KEY_SIZE, foot), cap)
@@ -91,7 +93,7 @@ def _draw_keys(picture: Picture, held: npt.NDArray[np.float32], keys: Mapping[in
 
 
 def _rows_of_caps(keys: Mapping[int, str], right: int) -> list[list[tuple[int, str, int, slice]]]:
-    """Key caps, row by row: number, label, its width, and columns of the picture, none beyond `right`."""
+    """Key caps, row by row: number, label, its width, and columns of the picture, as a rule none beyond `right`."""
     rows: list[list[tuple[int, str, int, slice]]] = [[]]
     left = MARGIN
     for number, name in keys.items():

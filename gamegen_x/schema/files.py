@@ -15,8 +15,12 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")  # machines may share folders, and pids
+    temporary.touch()
+    mode = temporary.stat().st_mode  # that of any new file here: some libraries write files that nobody else may read
+    temporary.unlink()
     try:
         yield temporary
+        temporary.chmod(mode)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)

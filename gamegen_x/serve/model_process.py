@@ -114,7 +114,9 @@ class ModelProcess:
         self._free = list(range(max_rooms))
         self._memory = SharedMemory(create=True, size=max_rooms * self.shape.room_bytes)
         self._pipe: Pipe | None = None
-        self._requests: Requests = SimpleQueue()  # no more than two a room: one that is waited for, and its end
+        self._requests: Requests = (
+            SimpleQueue()
+        )  # of a room: one that is waited for, and those of which nobody waits any more
         self._waiting: dict[int, tuple[float, asyncio.Future[bool]]] = {}
         self._count = 0
         self._progress_at = 0.0

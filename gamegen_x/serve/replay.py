@@ -30,14 +30,14 @@ from gamegen_x.schema.files import sync_folder
 from gamegen_x.schema.trace import TextEvent, Trace
 from gamegen_x.serve.offer import build_world, is_learned
 from gamegen_x.serve.played_world import ServedWorld, State
-from gamegen_x.serve.restore import PlayedTick, played_again
+from gamegen_x.serve.restore import DiffersError, PlayedTick, played_again
 from gamegen_x.serve.session_log import SUFFIX, Header, Session, SessionEnd, read_header, read_session
 from gamegen_x.world.facts import Facts, stacked
 from gamegen_x.world.snapshot import read_keyframe
 
 log = logging.getLogger(__name__)
 TRUTH, SHOWN = "truth", "shown"
-REPLAYED, FOUND, LEFT_OUT = "replayed", "found", "left_out"  # what becomes of a log
+REPLAYED, FOUND, LEFT_OUT, DIFFERS = "replayed", "found", "left_out", "differs"  # what becomes of a log
 _OF_PLAYERS = ("pose", "airborne", "carrying", "terrain", "position", "angle")  # facts with a row a player
 _OF_PAIRS = ("visible", "screen_xy", "near")
 
@@ -66,6 +66,7 @@ def replay(path: Path, output: Path, pictures: str, video: VideoSettings, weight
     ticks = _span(session, seats, pictures)
     if not seats or not ticks:
         raise ValueError(f"{path} holds nothing that anybody saw; pictures=truth draws what was true")
+    check_beside(output, world)
     folder = output / path.stem
     if folder.exists():
         raise FileExistsError(f"{folder} is there already; name another output, or remove it")
@@ -90,6 +91,17 @@ def replay(path: Path, output: Path, pictures: str, video: VideoSettings, weight
         "torn_bytes": session.torn_bytes,
         "seconds_total": round(time.monotonic() - started, 2),
     }
+
+
+def check_beside(output: Path, world: ServedWorld) -> None:
+    """Raises ValueError where a trace of another game stands in the folder."""
+    for header in sorted(output.glob("*/trace.json"))[:1]:
+        theirs, ours = Trace.load(header.parent).action_space.keys, world.keys.keys
+        if theirs != ours:
+            raise ValueError(
+                f"{output} holds traces with the keys {' '.join(theirs)}, these have {' '.join(ours)}; "
+                "name another output"
+            )
 
 
 def check_drawn(path: Path, header: Header, pictures: str) -> None:
@@ -202,8 +214,9 @@ def main(cfg: DictConfig) -> None:
     for each in replay_all(logs, output, cfg.pictures, replay_one):
         print(json.dumps(each), flush=True)
         told.append(each["is"])
-    print(json.dumps({"sessions": len(told), **{kind: told.count(kind) for kind in (REPLAYED, FOUND, LEFT_OUT)}}))
-    if told.count(LEFT_OUT) == len(told):
+    counts = {kind: told.count(kind) for kind in (REPLAYED, FOUND, LEFT_OUT, DIFFERS)}
+    print(json.dumps({"sessions": len(told), **counts}))
+    if counts[DIFFERS] or counts[LEFT_OUT] == len(told):
         raise SystemExit(1)
 
 
@@ -211,7 +224,7 @@ def replay_all(
     logs: Sequence[Path], output: Path, pictures: str, replay_one: Callable[[Path, Path], dict[str, Any]]
 ) -> Iterator[dict[str, Any]]:
     """What becomes of each log of a folder: it is replayed; an earlier run has done so, and its trace is found; or it
-    cannot be replayed, and `said` is why."""
+    cannot be replayed, or is another session now, and `said` is why."""
     for path in logs:
         told = {"session": path.name, "output": str(output / path.stem)}
         try:
@@ -220,12 +233,14 @@ def replay_all(
                 yield {"is": FOUND, **told}
             else:
                 yield {"is": REPLAYED, **replay_one(path, output)}
-        except ValueError as mistake:  # nobody saw anything, or it is of an earlier version: others can be replayed
+        except DiffersError as mistake:
+            yield {"is": DIFFERS, **told, "said": str(mistake)}
+        except ValueError as mistake:  # nobody saw anything, for example: others can be replayed
             yield {"is": LEFT_OUT, **told, "said": str(mistake)}
 
 
 def check_found(folder: Path, pictures: str) -> None:
-    """Raises ValueError where a trace that is there has other pictures than are wanted now."""
+    """Raises ValueError where a trace that is there shows the truth and what players saw is wanted, or the reverse."""
     found = Trace.load(folder).outcome.get("pictures")
     if (found == TRUTH) != (pictures == TRUTH):
         raise ValueError(

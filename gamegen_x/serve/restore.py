@@ -18,6 +18,10 @@ from gamegen_x.world.snapshot import read_keyframe
 log = logging.getLogger(__name__)
 
 
+class DiffersError(ValueError):
+    """A session that was played again is another one."""
+
+
 @dataclass(frozen=True)
 class PlayedTick:
     """One tick of a replay: the state after it, and the keys `[p k]` that led to it."""
@@ -28,7 +32,7 @@ class PlayedTick:
 
 
 def played_again(world: ServedWorld, state: State, ticks: Sequence[TickRecord]) -> Iterator[PlayedTick]:
-    """Some ticks again, from the state before them. Raises ValueError at the first state that is another one."""
+    """Some ticks again, from the state before them. Raises DiffersError at the first state that is another one."""
     codec = StateCodec.of_state(world.start())
     for record in ticks:
         for _, text in record.texts:
@@ -38,7 +42,7 @@ def played_again(world: ServedWorld, state: State, ticks: Sequence[TickRecord]) 
         state = world.advanced(state, keys)
         found = codec.pack(record.tick, state).hash
         if found != record.hash:
-            raise ValueError(
+            raise DiffersError(
                 f"tick {record.tick} has the hash {found:08x}, the log says {record.hash:08x}: it was played by "
                 "another version of the game, or, where a network keeps its truth, by another network or processor"
             )

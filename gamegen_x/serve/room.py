@@ -184,6 +184,7 @@ class Room:
             seat.presence, seat.came_at = Presence.HERE, self.tick
             self.spectators.append(seat)
             return seat, self._welcome(seat)
+        self._give_up_seats(now)  # where nobody plays, no block has done so
         number = next((seat.number for seat in self.seats if seat.presence is Presence.EMPTY), None)
         if number is None:
             raise JoinError(ErrorCode.ROOM_FULL, retry_after_ms=self.rules.retry_after_ms)

@@ -79,7 +79,7 @@ def fill_task(task: Task, weights: str | None) -> set[str]:
     for name in names:
         may_leave = ("blocks",) if name == FEWER_BLOCKS else ()
         left = fill(networks[name], Path(weights) / f"{name}.safetensors", NEW_PARTS, may_leave)
-        if left:
+        if left and is_first_process():
             print(f"{name} of {weights} has more blocks than this run's: {len(left)} tensors left out", file=sys.stderr)
     return names
 
@@ -95,6 +95,7 @@ def find_start(cfg: DictConfig, output: Path) -> Checkpoint | None:
         print(f"resuming {output} from {where}", file=sys.stderr, flush=True)
     if checkpoint is None:
         begin(cfg, output, 0)
+        say_what_is_told_differently(cfg)
     return checkpoint
 
 
@@ -114,6 +115,14 @@ def say_what_differs(cfg: DictConfig, path: Path) -> None:
     now = {**to_dict(cfg), "resume": before.get("resume") if isinstance(before, Mapping) else None}
     for line in differences(before, now):
         print(f"warning: resumed with another setting: {line}", file=sys.stderr)
+
+
+def say_what_is_told_differently(cfg: DictConfig) -> None:
+    """Weights may go on with another drawing of the world on purpose; they never do so in silence."""
+    before = {} if cfg.weights is None else read_config(cfg.weights)
+    drawn, draws = before.get("drawn_state"), to_dict(cfg.data).get("state")
+    for line in differences(drawn, draws, "data.state") if drawn and draws else ():
+        print(f"warning: {cfg.weights} learned from another setting than this run's: {line}", file=sys.stderr)
 
 
 def export(

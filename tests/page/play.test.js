@@ -80,7 +80,7 @@ test("a gamepad's stick and buttons are keys", () => {
 test("keys that a picture does not show move it at once, but never far", () => {
   const moves = { w: [0, 2], d: [-2, 0] };
   assert.deepEqual(shiftOf([1, 1 | 8], KEYS, moves, 1), [-2, 4]);
-  assert.deepEqual(shiftOf(Array(30).fill(1), KEYS, moves, 1), [0, 12]);
+  assert.deepEqual(shiftOf(Array(30).fill(1), KEYS, moves, 1), [0, 6]);
 });
 
 test("a moved picture covers the whole side, and ground goes on without a seam", () => {

@@ -228,6 +228,13 @@ def half_written(path):
         temporary.write_text(str(1 / 0))
 
 
+def test_a_file_may_be_read_by_whoever_reads_others_here(tmp_path):
+    (tmp_path / "usual").touch()
+    with atomic_file(tmp_path / "secret") as temporary:
+        temporary.touch(mode=0o600)
+    assert (tmp_path / "secret").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
 def test_a_file_is_whole_or_absent(tmp_path):
     path = tmp_path / "value.txt"
     with atomic_file(path) as temporary:

@@ -139,6 +139,18 @@ def test_a_seat_waits_for_its_player_for_a_while_and_is_then_free():
     assert table.join().number == 1
 
 
+def test_a_seat_that_was_kept_too_long_is_free_though_nobody_played_meanwhile():
+    """Where everybody has gone no block is played, and so it is whoever comes next who looks."""
+    table = Table()
+    seats = [table.join() for _ in table.room.seats]
+    for seat in seats:
+        table.room.lose(seat, table.now)
+    with pytest.raises(JoinError):
+        table.join()
+    table.now += RULES.away_ticks + 1
+    assert table.join().number == 0
+
+
 def test_spectators_see_the_state_and_may_say_nothing():
     table = Table()
     table.join()

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import msgspec
 import numpy as np
@@ -13,13 +14,15 @@ from data_pipeline.stages.ingest_traces import IngestTraces
 from data_pipeline.video_reader import PyAVReader
 from gamegen_x.config import build, to_dict
 from gamegen_x.games.record import VideoSettings
+from gamegen_x.schema.action_space import ActionSpace
 from gamegen_x.schema.trace import Trace
 from gamegen_x.serve.frame_codec import Tier, encode_picture
 from gamegen_x.serve.offer import LEARNED
 from gamegen_x.serve.played_world import TruthWorld
 from gamegen_x.serve.protocol import PROTOCOL, Hello, Input, Text
 from gamegen_x.serve.recorder import Played, Recorder, RecordingRules
-from gamegen_x.serve.replay import SHOWN, TRUTH, logs_of, replay, replay_all, replayed, world_of
+from gamegen_x.serve.replay import SHOWN, TRUTH, check_beside, logs_of, replay, replay_all, replayed, world_of
+from gamegen_x.serve.restore import DiffersError
 from gamegen_x.serve.room import Room
 from gamegen_x.serve.session_log import MAGIC, Header, TickRecord, packed, read_header, read_session
 
@@ -160,6 +163,25 @@ def test_a_session_that_nobody_saw_does_not_end_a_replay_of_its_folder(cfg, tmp_
     (told,) = replay_all([recorder.path], tmp_path / "traces", SHOWN, partial(replay, pictures=SHOWN, video=VIDEO))
     assert told["is"] == "left_out"
     assert "nothing that anybody saw" in told["said"]
+
+
+def test_a_session_that_is_another_one_by_now_is_told_and_fails_the_run(cfg, tmp_path):
+    def is_another(path, output):
+        raise DiffersError("tick 3 has the hash 1, the log says 2")
+
+    _, recorder = play(cfg, tmp_path / "logs", num_ticks=4)
+    recorder.close()
+    (told,) = replay_all([recorder.path], tmp_path / "traces", TRUTH, is_another)
+    assert (told["is"], told["said"]) == ("differs", "tick 3 has the hash 1, the log says 2")
+
+
+def test_traces_of_another_game_are_not_joined(cfg, tmp_path):
+    _, recorder = play(cfg, tmp_path / "logs", num_ticks=4)
+    recorder.close()
+    replay(recorder.path, tmp_path / "traces", TRUTH, VIDEO)
+    doom = SimpleNamespace(keys=ActionSpace("doom", ("w", "left")))
+    with pytest.raises(ValueError, match="these have w left; name another output"):
+        check_beside(tmp_path / "traces", doom)
 
 
 def test_sessions_of_several_games_are_not_put_into_one_folder(cfg, tmp_path):

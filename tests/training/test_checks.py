@@ -8,6 +8,7 @@ from safetensors.torch import save_file
 from gamegen_x.config import CONFIGS, to_dict
 from gamegen_x.models.weights import build_network, fill
 from gamegen_x.training.checks import check_run, check_weights, differences, is_first_process, with_fewer_blocks
+from gamegen_x.training.run import say_what_is_told_differently
 from tests.training.small_run import configure
 
 
@@ -169,3 +170,18 @@ def test_a_small_decoder_begins_as_the_first_blocks_of_a_larger_one(tmp_path):
 def test_a_small_decoder_has_no_more_blocks_than_the_one_it_begins_as(theirs, mine, fits):
     theirs, mine = decoder(*theirs), decoder(*mine)
     assert (differences(with_fewer_blocks(theirs, mine), mine) == []) == fits
+
+
+def test_who_goes_on_with_another_drawing_of_the_world_is_told(tmp_path, capsys):
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        cfg = compose("train", ["data=snowglobe", "state=map", "output=unused"])
+    folder = weights_folder(tmp_path, cfg)
+    described = json.loads((folder / "config.json").read_text())
+    told = to_dict(cfg.data)["state"]
+    (folder / "config.json").write_text(json.dumps({**described, "drawn_state": told | {"near_angle": 0.55}}))
+    cfg.weights = str(folder)
+    say_what_is_told_differently(cfg)
+    assert "data.state.near_angle is 0.55, None" in capsys.readouterr().err
+    cfg.data.state.near_angle = 0.55
+    say_what_is_told_differently(cfg)
+    assert capsys.readouterr().err == ""

@@ -35,7 +35,7 @@ async function play(facts, room) {
   document.querySelectorAll("[data-play]").forEach((each) => (each.hidden = false));
   document.title = `${room} · GameGen-X`;
   $("room-name").textContent = room;
-  $("say").hidden = !facts.sentences.length;
+  $("say").hidden = true; // until there is a seat to speak from
   const isCalm = matchMedia("(prefers-reduced-motion: reduce)").matches;
   const log = new PlayLog();
   const onPicture = (now, tick, frame) => log.picture(now, tick, frame.input_tick, ageOf(page, now, frame.t_generated));
@@ -190,7 +190,7 @@ async function lookAtStatus(page) {
     return; // the line says so already
   }
   if (page.status && !page.session.welcome) page.here = new Set(page.status.here); // who waits for a seat hears of nobody else
-  if (page.status?.is_waiting && page.session.welcome) {
+  if (page.status?.is_waiting && page.session.welcome && page.line.socket) {
     showTrouble(page, "waiting", "the model is starting again, the world waits");
     page.isWaiting = true;
   } else if (page.isWaiting && page.session.welcome) {

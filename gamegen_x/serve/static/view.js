@@ -2,7 +2,7 @@
 
 import { splitPictures } from "./wire.js";
 
-const MOST_SHIFT = 12; // pixels of the picture that anticipation may move it
+const MOST_SHIFT = 6; // pixels of the picture that anticipation may move it: more would show a mirror where the world goes on
 const CATCH_UP = 0.75; // of the usual time for a picture, while more than a block waits
 const MOST_WAITING = 8; // pictures
 const HIDDEN_MS = 1000; // not drawn for so long: the page was hidden, shows the newest block and forgets the rest
