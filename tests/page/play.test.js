@@ -309,8 +309,12 @@ test("events and troubles are told in words", () => {
 test("figures are graded both ways", () => {
   assert.deepEqual([10, 100, 1000].map((each) => graded(each, [50, 500])), ["good", "fair", "poor"]);
   assert.deepEqual([24, 18, 5].map((each) => graded(each, [21, 14], true)), ["good", "fair", "poor"]);
-  const lines = figureLines({ fps: 24, targetFps: 24, roundTripMs: 20, ageMs: 30, serverMs: 9, kbps: 40, delayTicks: 0, desyncs: 0, skipped: 0, tick: 7, step: "full", sim: "wifi" });
-  assert.deepEqual(lines.find(([name]) => name === "sim"), ["sim", "wifi", "fair"]);
+  const found = { fps: 24, targetFps: 24, block: 4, roundTripMs: 20, ageMs: 30, serverMs: 82, kbps: 40, delayTicks: 0, desyncs: 0, skipped: 0, tick: 7, step: "fewer_steps", sim: "wifi" };
+  const lineOf = (changes, wanted) => figureLines({ ...found, ...changes }).find(([name]) => name === wanted);
+  assert.deepEqual(lineOf({}, "sim"), ["sim", "wifi", "fair"]);
+  assert.deepEqual(lineOf({}, "server"), ["server", "82.0 ms", "good"]); // of the 167 that a block of four has
+  assert.deepEqual(lineOf({ block: 1 }, "server"), ["server", "82.0 ms", "poor"]);
+  assert.deepEqual(lineOf({}, "quality"), ["quality", "fewer steps", "fair"]);
 });
 
 test("keys that the server does not take are no silent matter", () => {

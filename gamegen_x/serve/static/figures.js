@@ -1,5 +1,14 @@
 // F3: how the line and the server are doing, in numbers that turn yellow and red.
 
+const QUALITIES = {
+  full: "full",
+  fewer_steps: "fewer steps",
+  lower_resolution: "half the size",
+  half_rate: "half the pictures",
+  drop_spectators: "no watchers",
+  refuse_joins: "nobody new",
+};
+
 /** [text, class] for a value: good below the first bound, fair below the second. */
 export function graded(value, [good, fair], isHighGood = false) {
   const is = isHighGood ? (bound) => value >= bound : (bound) => value <= bound;
@@ -7,18 +16,19 @@ export function graded(value, [good, fair], isHighGood = false) {
 }
 
 /** The lines of the overlay: name, text and grade. */
-export function figureLines({ fps, targetFps, roundTripMs, ageMs, serverMs, kbps, delayTicks, desyncs, skipped, tick, step, sim }) {
+export function figureLines({ fps, targetFps, block, roundTripMs, ageMs, serverMs, kbps, delayTicks, desyncs, skipped, tick, step, sim }) {
+  const blockMs = (1000 * block) / targetFps; // what the server has for each block
   return [
     ["fps", fps.toFixed(1), graded(fps, [0.9 * targetFps, 0.6 * targetFps], true)],
     ["rtt", `${roundTripMs.toFixed(0)} ms`, graded(roundTripMs, [60, 150])],
     ["frame age", `${ageMs.toFixed(0)} ms`, graded(ageMs, [100, 250])],
-    ["server", `${serverMs.toFixed(1)} ms`, graded(serverMs, [500 / targetFps, 1000 / targetFps])],
+    ["server", `${serverMs.toFixed(1)} ms`, graded(serverMs, [0.6 * blockMs, blockMs])],
     ["down", `${kbps.toFixed(0)} kB/s`, ""],
     ["key delay", `${delayTicks} ticks`, graded(delayTicks, [1, 3])],
     ["desyncs", `${desyncs}`, graded(desyncs, [0, 2])],
     ["left out", `${skipped} ticks`, graded(skipped, [5, 100])],
     ["tick", `${tick}`, ""],
-    ["quality", step, step === "full" ? "good" : "fair"],
+    ["quality", QUALITIES[step] ?? step, step === "full" ? "good" : "fair"],
     ...(sim ? [["sim", sim, "fair"]] : []),
   ];
 }

@@ -235,6 +235,7 @@ function showFigures(page, now) {
   page.figures = {
     fps: view.framesPerSecond(now),
     targetFps: session.welcome?.fps ?? 24,
+    block: session.welcome?.block ?? 1,
     roundTripMs: session.estimate?.roundTripMs() ?? 0,
     ageMs: ageOf(page, now, view.stats.generatedAt) ?? 0,
     serverMs: page.status?.block_ms.p50 ?? 0,
