@@ -52,6 +52,7 @@ class Row:
     instruction: SpokenInstruction
     video: UInt8[np.ndarray, "p t_video h_video w_video 3"] | None = None
     latents: Float[Tensor, "p t c h w"] | None = None
+    played: Float[Tensor, "p t c h w"] | None = None
     prompt: UInt8[np.ndarray, "p t_video h_video w_video 3"] | None = None
     prompt_latents: Float[Tensor, "p t c h w"] | None = None
     drawn: DrawnState | None = None
@@ -118,13 +119,12 @@ class Assembler:
         video = latents = None
         if cache is None:
             video = np.stack([shape.reader.frames(index, v, first, stop) for v in views])
-            if shape.played is not None:
-                latents = shape.played.window(index, views, first, stop - first)
         else:
             latents = _latent_window(cache, index, views, start, shape)
+        played = None if shape.played is None else shape.played.window(index, views, first, stop - first)
         prompt, prompt_latents = self._prompt(shape, index, views, shown, start, draws)
         drawn = None if shape.state is None else shape.state.window(index, views, shown)
-        return Row(index, views, shown, instruction, video, latents, prompt, prompt_latents, drawn)
+        return Row(index, views, shown, instruction, video, latents, played, prompt, prompt_latents, drawn)
 
     def _prompt(
         self, shape: Shape, index: int, views: Sequence[int], shown: Int[np.ndarray, " row"], start: int, draws: Draws
@@ -166,6 +166,7 @@ class Assembler:
             fps=torch.tensor([header.fps for header in headers]),
             video=self._pixels([row.video for row in rows]),
             latents=self._stack([row.latents for row in rows]),
+            played=self._stack([row.played for row in rows]),
             video_prompt=self._pixels([row.prompt for row in rows]),
             has_actions=torch.from_numpy(has_actions),
             video_prompt_latents=self._stack([row.prompt_latents for row in rows]),

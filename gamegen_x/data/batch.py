@@ -13,8 +13,8 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Batch:
-    """`b` clips of `p` views. `video` or `latents` is there: cached latents spare the VAE. Or both, where the latents
-    are not what the VAE makes of the video but what a model made when it played the same session along.
+    """`b` clips of `p` views. `video` or `latents` is there: cached latents spare the VAE. `played` may stand beside
+    either: what a model made when it played the same session along.
 
     A latent frame stands for `f` video frames (4 for a 4x VAE). With cached latents `t_video = f * t` counts rows, of
     which a VAE that codes in chunks has more than frames (`models/coding.py`). Views of clips with fewer than p
@@ -32,6 +32,7 @@ class Batch:
     fps: Float[Tensor, " b"]
     video: Float[Tensor, "b p t_video 3 h_video w_video"] | None = None  # in [-1, 1]
     latents: Float[Tensor, "b p t c h w"] | None = None  # normalised to unit scale
+    played: Float[Tensor, "b p t c h w"] | None = None  # normalised as latents are
     video_prompt: Float[Tensor, "b p t_video 3 h_video w_video"] | None = None  # edges, flow or pose, in [-1, 1]
     has_actions: Bool[Tensor, "b p"] | None = None  # false where nobody knows the keys; None: known everywhere
     video_prompt_latents: Float[Tensor, "b p t c h w"] | None = None  # in place of video_prompt, where they are cached

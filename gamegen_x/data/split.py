@@ -137,14 +137,13 @@ class Split:
         if self.needs_frames:
             for reader in self._frame_caches():
                 reader.prepare()
+        for reader in self._frame_caches():
+            reader.open_what_is_there()
         for played in self._played.values():
-            self._open_frames()
             played.prepare()
         if self.vae is None or all(cache.is_complete() for cache in self._latent_caches()):
             return
         encoder = self.vae.encoder()
-        for reader in self._frame_caches():
-            reader.open_what_is_there()
         for cache in self._latent_caches():
             cache.prepare(encoder)
 
@@ -227,6 +226,11 @@ class Split:
             self._readers[name] = DecodedFrames(self.source, *size)
         if settings.play_along is not None:
             factor = settings.play_along.temporal_factor
+            if self.vae is not None and self.vae.network.chunk_frames is not None:
+                raise ValueError(
+                    f"the vae in {self.vae.weights} codes in chunks of {self.vae.network.chunk_frames} frames of video, "
+                    "and whole latent frames are played along; set data.play_along=null"
+                )
             if settings.start_multiple % factor or bucket.num_frames % factor:
                 raise ValueError(
                     f"what is played along are whole latent frames of {factor} video frames: data.start_multiple and "

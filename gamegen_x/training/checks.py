@@ -52,11 +52,7 @@ def check_run(cfg: DictConfig) -> None:
             f"give weights=<folder>, e.g. weights=outputs/snowglobe_{_stage_before(cfg.stage)}/weights"
         )
     check_data(to_dict(cfg.data))
-    if cfg.data.get("play_along") is not None and (cfg.stage != "decoder" or cfg.data.content != "frames"):
-        raise ValueError(
-            f"data.play_along is for task=decoder with data.content=frames, got task={cfg.stage} with "
-            f"data.content={cfg.data.content}; set data.play_along=null"
-        )
+    check_play(cfg)
     if "msdit" in cfg.task and cfg.data.content == "frames" and cfg.data.get("state") is not None:
         raise ValueError(
             f"task={cfg.stage} is told a state that is drawn beside latents, and data.content=frames has none; "
@@ -73,6 +69,24 @@ def check_run(cfg: DictConfig) -> None:
         raise ValueError(
             "Muon needs whole matrices, and ZeRO cuts the optimizer's state into flat pieces; "
             "use optimizer=adamw, or a trainer that is not deepspeed_*"
+        )
+
+
+def check_play(cfg: DictConfig) -> None:
+    """What is played along is learned from, and what is to be learned from is played along."""
+    plays, share = cfg.data.get("play_along") is not None, OmegaConf.select(cfg, "task.past.played_share") or 0.0
+    if cfg.stage == "decoder" and cfg.data.content == "frames":
+        return
+    if plays and (not share or cfg.data.content != "latents"):
+        raise ValueError(
+            "data.play_along is for task=decoder with data.content=frames, or for causal networks that stand on it "
+            f"(past.played_share above 0, data.content=latents), got task={cfg.stage} with "
+            f"data.content={cfg.data.content} and past.played_share={share}; set data.play_along=null"
+        )
+    if share and not plays:
+        raise ValueError(
+            f"past.played_share={share}, but nobody plays the clips along; add "
+            "+play_along@data.play_along=default, or set past.played_share=0"
         )
 
 

@@ -85,9 +85,9 @@ class DecoderTask(Task):
         return self._live_vae().reconstruct(video)
 
     def _own_latents(self, batch: Batch) -> Float[Tensor, "n t c h w"] | None:
-        if batch.latents is None:
+        if batch.played is None:
             return None
-        return there(batch, batch.latents / self.latent_scale + self.latent_shift)
+        return there(batch, batch.played / self.latent_scale + self.latent_shift)
 
     def _live_vae(self) -> VideoVAE:
         return self.vae.with_decoder(self.small_decoder)

@@ -39,11 +39,14 @@ class ShownPast:
     """What a causal model is shown as the past of every frame (teacher forcing), as it will be when it plays.
 
     A share of the clips is shown what the model itself makes of them in one step from a time between `own_times`: a
-    past as blurred as the one that it will stand on after a while of play (resampled past, after Guo et al. 2025).
+    past as blurred as the one that it will stand on after a while of play (resampled past, after Guo et al. 2025). A
+    `played_share` is shown what a model made of them where it played them along from far before (`data.play_along`):
+    what gathers over seconds of play is put right then, for what follows is the truth (after Ross et al. 2011, DAgger).
     """
 
     own_share: float
     own_times: Sequence[float]  # from, to
+    played_share: float
 
     def __post_init__(self) -> None:
         low, high = self.own_times
@@ -51,6 +54,11 @@ class ShownPast:
             raise ValueError(
                 f"own_share is a share and own_times are two times between 0 and 1, got {self.own_share} and "
                 f"{list(self.own_times)}"
+            )
+        if not 0 <= self.played_share <= 1 - self.own_share:
+            raise ValueError(
+                f"played_share and own_share are shares of the same clips and at most 1 together, got "
+                f"{self.played_share} and {self.own_share}"
             )
 
 
@@ -135,7 +143,7 @@ class FlowTask(Task):
         if self.past is None:
             seen, is_noisy = point.latents, is_generated
         else:
-            seen, is_noisy = self.own_past(latents, conditions, moment), torch.zeros_like(is_generated)
+            seen, is_noisy = self.shown_past(batch, latents, conditions, moment), torch.zeros_like(is_generated)
         shown = self.blur_context(seen, is_noisy, moment)
         expected = self.model.expect(shown, conditions)
         given = None if expected is None else expected.detach()
@@ -179,14 +187,27 @@ class FlowTask(Task):
         return self.model(latents, time, conditions, past=past, expected=expected)
 
     @torch.no_grad()
-    def own_past(
-        self, latents: Float[Tensor, "b p t c h w"], conditions: Conditions, moment: Moment
+    def shown_past(
+        self, batch: Batch, latents: Float[Tensor, "b p t c h w"], conditions: Conditions, moment: Moment
     ) -> Float[Tensor, "b p t c h w"]:
-        """The latents, the first clips' as the model makes them. Clips of a batch have no order."""
+        """The latents; the first clips' as the model makes them, the last ones' as they were played.
+
+        Clips of a batch have no order.
+        """
         assert self.past is not None
-        num_own = moment.part_of(len(latents), self.past.own_share, OWN_CLIPS)
-        if num_own == 0:
-            return latents
+        own, played = self.past.own_share, 0.0 if batch.played is None else self.past.played_share
+        num_own = moment.part_of(len(latents), own, OWN_CLIPS)
+        num_real = len(latents) - moment.part_of(len(latents), own + played, OWN_CLIPS)
+        if batch.played is not None:
+            first_played = num_own + num_real
+            latents = torch.cat([latents[:first_played], batch.played[first_played:].float()])
+        return latents if num_own == 0 else self.own_past(latents, num_own, conditions, moment)
+
+    def own_past(
+        self, latents: Float[Tensor, "b p t c h w"], num_own: int, conditions: Conditions, moment: Moment
+    ) -> Float[Tensor, "b p t c h w"]:
+        """The first `num_own` clips as the model makes them in one step."""
+        assert self.past is not None
         own = latents[:num_own]
         low, high = self.past.own_times
         drawn = torch.rand(own.shape[:2], generator=moment.generator(OWN_TIMES)).to(own.device)

@@ -1,5 +1,7 @@
 import copy
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from gamegen_x.data.batch import Batch
 from gamegen_x.data.datamodule import VideoDataModule
 from gamegen_x.data.decode import Expected, decode_video
 from gamegen_x.data.latent_cache import Encoder, LatentCache
+from gamegen_x.data.played import WholeRecord
 from gamegen_x.models.coding import Coding
 from gamegen_x.models.vae import VideoVAE
 from gamegen_x.models.weights import build_network, load_network, save_networks
@@ -114,6 +117,45 @@ def test_latents_and_keys_of_a_window_belong_together(
                 assert difference < tolerance * whole.abs().max()
     assert starts <= {0, 4, 8, 12, 16, 20, 24}
     assert len(starts) > 3
+
+
+class Counter:
+    """Its latents are the numbers of the video frames that they stand for."""
+
+    temporal_factor, batch_size = 4, 2
+
+    def made_with(self) -> Mapping[str, Any]:
+        return {}
+
+    def fault(self, record: WholeRecord) -> str | None:
+        return None
+
+    def rest(self) -> None: ...
+
+    def play(self, records: Sequence[WholeRecord]) -> list[torch.Tensor]:
+        return [torch.arange(0.0, 32.0, 4.0)[None, :, None, None, None].expand(2, 8, 4, 8, 8) for _ in records]
+
+
+def test_what_was_played_stands_beside_the_latents_of_the_same_frames(shards: Path, tmp_path: Path) -> None:
+    data = make_latents(shards, save_weights(tmp_path / "weights"))
+    data.settings = replace(data.settings, play_along=Counter())
+    data.prepare_data()
+    data.setup("fit")
+    for batch in data.train_dataloader():
+        assert batch.played is not None
+        frames = frame_numbers(batch)[:, ::4]
+        assert np.array_equal(batch.played[:, 1, :, 0, 0, 0].numpy(), frames)
+
+
+def test_latents_in_chunks_have_no_play_beside_them(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        records = [numbered_record(clip, 1, 34).to_sample() for clip in (0, 1)]
+        write_shard(tmp_path / "shards" / split / "a.tar", records)
+    weights = save_weights(tmp_path / "weights", chunk_frames=17)
+    data = make_latents(tmp_path / "shards", weights, "data.num_frames=34")
+    data.settings = replace(data.settings, play_along=Counter())
+    with pytest.raises(ValueError, match="codes in chunks of 17 frames"):
+        data.prepare_data()
 
 
 def test_keys_follow_the_chunks_of_the_vae(tmp_path: Path) -> None:

@@ -58,8 +58,8 @@ def test_played_latents_belong_to_the_frames_beside_them(tmp_path: Path) -> None
     data = played_by(Copyist(), write_dataset(tmp_path / "shards", 4), "data.views=one")
     for batch in data.train_dataloader():
         assert batch.video is not None
-        assert batch.latents is not None
-        torch.testing.assert_close(batch.latents, rows(batch.video), atol=1e-3, rtol=0)
+        assert batch.played is not None
+        torch.testing.assert_close(batch.played, rows(batch.video), atol=1e-3, rtol=0)
 
 
 def test_clips_are_played_once_with_those_of_their_length_and_damage_is_counted(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from gamegen_x.data.records import RecordHeader
 from gamegen_x.games.dynamics import RulesDynamics
 from gamegen_x.schema.action_space import ActionSpace
 from gamegen_x.schema.caption import Instruction
-from gamegen_x.training.checks import check_run
+from gamegen_x.training.checks import check_play, check_run
 from gamegen_x.training.play_along import PlayAlong
 from gamegen_x.training.randomness import Moment
 from gamegen_x.world.facts import stacked
@@ -127,9 +127,17 @@ def test_what_decides_what_is_played_is_in_the_name_of_the_cache_and_nothing_els
         assert made_with(**change) != player.made_with()
 
 
-def test_only_decoders_learn_on_play_and_never_without_weights(tmp_path):
+def test_only_who_learns_on_play_is_given_play_and_never_without_weights(tmp_path):
     with pytest.raises(ValueError, match=r"data\.play_along is for task=decoder with data\.content=frames"):
         check_run(configure(tmp_path, "task=vae", "data.play_along={_target_: x}"))
+    latents = ["task=instruct", "data.content=latents"]
+    with pytest.raises(ValueError, match=r"past\.played_share above 0"):
+        check_play(configure(tmp_path, *latents, "data.play_along={_target_: x}"))
+    with pytest.raises(
+        ValueError, match=r"past\.played_share=0\.5, but nobody plays the clips along; add \+play_along"
+    ):
+        check_play(configure(tmp_path, *latents, "past.played_share=0.5"))
+    check_play(configure(tmp_path, *latents, "past.played_share=0.5", "data.play_along={_target_: x}"))
     with pytest.raises(ValueError, match="task=decoder stands on a trained vae, but weights is null"):
         check_run(configure(tmp_path, "task=decoder", *WITHOUT_WEIGHTS))
 
@@ -163,11 +171,11 @@ def test_a_decoder_reads_a_share_of_a_batch_from_played_latents(tmp_path):
         fps=torch.full((4,), 24.0),
         video=video,
         others=None,
-        latents=torch.randn(real.shape)[:, None],
+        played=torch.randn(real.shape)[:, None],
     )
     read = []
     task.small_decoder.register_forward_pre_hook(lambda _, given: read.append(given[0]))
     task.train().losses(batch, Moment(0, 0, 0, 0))
-    torch.testing.assert_close(read[0][:2], batch.latents[:2, 0] / 2.0 + 0.5)
-    assert not torch.isclose(read[0][2:], batch.latents[2:, 0] / 2.0 + 0.5).all()
+    torch.testing.assert_close(read[0][:2], batch.played[:2, 0] / 2.0 + 0.5)
+    assert not torch.isclose(read[0][2:], batch.played[2:, 0] / 2.0 + 0.5).all()
     assert "psnr_of_own_db" in task.eval().losses(batch, Moment(0, 0, 0, 0))

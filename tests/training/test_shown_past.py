@@ -1,5 +1,7 @@
 """What a causal model is shown as the past of the frames that it learns."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hydra.errors import InstantiationException
@@ -33,7 +35,7 @@ def batch(tmp_path):
 
 def seen(task, batch):
     latents = task.latents(batch)
-    return latents, task.own_past(latents, task.conditions(batch, latents.shape[2], MOMENT), MOMENT)
+    return latents, task.shown_past(batch, latents, task.conditions(batch, latents.shape[2], MOMENT), MOMENT)
 
 
 def test_the_share_of_clips_that_have_a_past_of_their_own_making_is_exact(tmp_path, batch):
@@ -42,6 +44,32 @@ def test_the_share_of_clips_that_have_a_past_of_their_own_making_is_exact(tmp_pa
     assert is_own.tolist() == [True, True, False, False]
     assert not shown.requires_grad
     assert torch.equal(seen(make_task(tmp_path, "past.own_share=0.0"), batch)[1], latents)
+
+
+def test_a_share_of_clips_stands_on_what_was_played_and_no_clip_on_both(tmp_path, batch):
+    batch = replace(batch, played=torch.full_like(make_task(tmp_path).latents(batch), 7.0))
+    latents, shown = seen(make_task(tmp_path, "past.own_share=0.25", "past.played_share=0.5"), batch)
+    is_played = (shown == 7.0).flatten(1).all(1)
+    assert is_played.tolist() == [False, False, True, True]
+    assert (latents != shown).flatten(1).any(1).tolist() == [True, False, True, True]
+    task = make_task(tmp_path, "past.own_share=0.3", "past.played_share=0.6")
+    played = [
+        int((task.shown_past(batch, latents, conditions, moment) == 7.0).flatten(1).all(1).sum())
+        for moment in (Moment(0, 0, number, 0) for number in range(40))
+        for conditions in [task.conditions(batch, latents.shape[2], moment)]
+    ]
+    assert abs(sum(played) / 40 - 0.6 * 4) < 0.3  # right in the mean
+
+
+def test_what_follows_a_played_past_is_still_the_truth(tmp_path, batch):
+    task = make_task(tmp_path, "past.own_share=0", "past.played_share=1.0")
+    real = task.latents(batch)
+    learned = {}
+    for name, played in {"played": torch.randn_like(real), "real": real}.items():
+        task.zero_grad()
+        learned[name] = task.losses(replace(batch, played=played), MOMENT)["loss"]
+    assert learned["played"] != learned["real"]
+    assert torch.equal(learned["real"], task.losses(batch, MOMENT)["loss"])
 
 
 def test_a_past_of_their_own_making_drawn_at_the_end_of_time_is_the_data(tmp_path, batch):
@@ -78,4 +106,6 @@ def test_passes_that_look_at_a_past_are_not_run_again(tmp_path):
 
 def test_shares_and_times_of_a_past_are_checked():
     with pytest.raises(ValueError, match="between 0 and 1"):
-        ShownPast(own_share=0.5, own_times=[0.9, 0.3])
+        ShownPast(own_share=0.5, own_times=[0.9, 0.3], played_share=0.0)
+    with pytest.raises(ValueError, match=r"at most 1 together, got 0\.6 and 0\.5"):
+        ShownPast(own_share=0.5, own_times=[0.3, 0.9], played_share=0.6)
