@@ -228,8 +228,8 @@ class Split:
             factor = settings.play_along.temporal_factor
             if self.vae is not None and self.vae.network.chunk_frames is not None:
                 raise ValueError(
-                    f"the vae in {self.vae.weights} codes in chunks of {self.vae.network.chunk_frames} frames of video, "
-                    "and whole latent frames are played along; set data.play_along=null"
+                    f"the vae in {self.vae.weights} codes in chunks of {self.vae.network.chunk_frames} frames, and "
+                    "whole latent frames are played along; set data.play_along=null"
                 )
             if settings.start_multiple % factor or bucket.num_frames % factor:
                 raise ValueError(

@@ -22,7 +22,7 @@ from gamegen_x.games.snowglobe_look import PLAYER_COLOURS
 from gamegen_x.schema.trace import MAX_PLAYERS
 from gamegen_x.serve import figures
 from gamegen_x.serve.errors import ErrorCode
-from gamegen_x.serve.frame_codec import encode_picture
+from gamegen_x.serve.frame_codec import Jpeg, Tier
 from gamegen_x.serve.generate import DONE, ClipOrder, Job, QueueFullError
 from gamegen_x.serve.host import Host, TooManySocketsError
 from gamegen_x.serve.plain import ControlError, PlainSocket, control_once
@@ -133,14 +133,15 @@ def _add_play(app: FastAPI, host: Host) -> None:
     @app.websocket("/ws")
     async def play(socket: WebSocket, quality: str = "") -> None:
         """One player or spectator, in ggx.v1."""
-        await _serve(socket, socket, quality)
+        await _serve(socket, socket, host.tier(quality))
 
     @app.websocket("/stream")
     async def stream(socket: WebSocket, room: str = "", quality: str = "") -> None:
         """The same world for simple clients: pictures come as bare JPEG, control signals go as JSON."""
-        await _serve(socket, PlainSocket(socket, room), quality)
+        tier = host.tier(quality)
+        await _serve(socket, PlainSocket(socket, room), tier if isinstance(tier, Jpeg) else host.best_tier)
 
-    async def _serve(socket: WebSocket, lines: WebSocket | PlainSocket, quality: str) -> None:
+    async def _serve(socket: WebSocket, lines: WebSocket | PlainSocket, tier: Tier) -> None:
         if not is_allowed(socket.headers, host.cfg.origins):
             return await socket.close()  # before it is accepted: 403
         if host.lobby.is_draining:
@@ -151,7 +152,7 @@ def _add_play(app: FastAPI, host: Host) -> None:
                 offered = socket.scope.get("subprotocols", [])
                 await socket.accept(subprotocol=PROTOCOL if PROTOCOL in offered else None)
                 rules = host.harness.connection
-                player = Player(lines, host.lobby, rules, host.clock, host.tier(quality), host.sockets.stall_s, GONE)
+                player = Player(lines, host.lobby, rules, host.clock, tier, host.sockets.stall_s, GONE)
                 await player.play()
         except TooManySocketsError as full:
             await socket.accept()
@@ -193,7 +194,7 @@ def _add_rooms(app: FastAPI, host: Host) -> None:
 
         async def pictures() -> AsyncIterator[bytes]:
             while host.lobby.rooms.get(name) is found and not host.lobby.is_draining:
-                jpeg = encode_picture(await asyncio.to_thread(found.true_view, seat), host.tiers[0])
+                jpeg = host.best_tier.encode_one(await asyncio.to_thread(found.true_view, seat))
                 yield b"--ghost\r\nContent-Type: image/jpeg\r\n\r\n" + jpeg + b"\r\n"
                 await asyncio.sleep(1 / GHOST_FPS)
 
@@ -269,7 +270,7 @@ def _add_figures(app: FastAPI, host: Host) -> None:
             "num_players": None if host.model is None else host.model.shape.num_players,
             "cameras": list(offer.cameras),
             "is_learned": offer.is_learned,
-            "tiers": [tier.name for tier in host.tiers],
+            "tiers": [{"name": tier.name, "codec": tier.codec} for tier in host.tiers],
             "first_room": str(cfg.first_room.name),
             "min_players": offer.num_players[0],
             "max_players": offer.num_players[-1],

@@ -148,7 +148,7 @@ async def play(cfg: DictConfig, harness: Harness) -> dict[str, Any]:
             answer = await browser.post("/rooms", json={key: value for key, value in wish.items() if value is not None})
             if answer.status_code != httpx.codes.OK:
                 raise ValueError(f"{cfg.url} opened no room: {answer.json().get('detail', answer.status_code)}")
-        url = f"{cfg.url.replace('http', 'ws', 1)}/ws"
+        url = f"{cfg.url.replace('http', 'ws', 1)}/ws?quality={cfg.quality}"
         places = [name for name, size in zip(rooms, sizes, strict=True) for _ in range(size)]
         bots = [Bot(url, name, harness, cfg.seed + i, cfg.hold_s) for i, name in enumerate(places[: cfg.num])]
         before = (await browser.get("/status")).json()

@@ -1,52 +1,83 @@
-"""Pictures of one block -> bytes: JPEG, once for each view and tier, however many people look."""
+"""Pictures of one block -> bytes, once for each view and tier, however many people look."""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 import numpy as np
 import simplejpeg
 
 from gamegen_x.games.door import Frame
 
-CODEC = "jpeg"
 _LENGTH = struct.Struct("<I")  # before each picture of a payload
 
 
-@dataclass(frozen=True)
-class Tier:
-    """One quality that a player may ask for. `subsampling` is JPEG's for colour: 444 keeps single pixels crisp."""
+@dataclass(frozen=True, kw_only=True)
+class Tier(ABC):
+    """One quality that a player may ask for. Every block stands alone, so that any may be skipped."""
 
     name: str
-    quality: int
-    subsampling: str
     every: int = 1  # of the blocks: 2 sends every second one
     shrink: int = 1  # 2 sends pictures of half the width and height; the page scales them up
+    is_slow: ClassVar[bool]  # milliseconds of a core: encoded in a thread
 
     def __post_init__(self) -> None:
+        if min(self.every, self.shrink) < 1:
+            raise ValueError(f"a tier has every and shrink of at least 1, got {self.every} and {self.shrink}")
+
+    @property
+    @abstractmethod
+    def codec(self) -> str:
+        """`jpeg`, or how WebCodecs calls it."""
+
+    def fault(self) -> str | None:
+        """Why this cannot be offered here; None where it can."""
+        return None
+
+    @abstractmethod
+    def encode(self, pictures: Sequence[Frame]) -> list[bytes]:
+        """The pictures `[h w 3]` of one block, each by itself."""
+
+    def halved(self) -> Self:
+        """The same quality at half the width and height."""
+        return replace(self, name=f"{self.name}, halved", shrink=2 * self.shrink)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Jpeg(Tier):
+    """Each picture alone. `subsampling` is that of colour: 444 keeps single pixels crisp."""
+
+    quality: int
+    subsampling: str
+    is_slow: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if not 1 <= self.quality <= 100 or self.subsampling not in ("444", "422", "420", "440", "411"):
             raise ValueError(
                 f"a tier has a quality from 1 to 100 and a JPEG subsampling such as '420', "
                 f"got {self.quality} and {self.subsampling!r}"
             )
-        if min(self.every, self.shrink) < 1:
-            raise ValueError(f"a tier has every and shrink of at least 1, got {self.every} and {self.shrink}")
 
-    def halved(self) -> Tier:
-        """The same quality at half the width and height."""
-        return replace(self, name=f"{self.name}, halved", shrink=2 * self.shrink)
+    @property
+    def codec(self) -> str:
+        return "jpeg"
 
+    def encode(self, pictures: Sequence[Frame]) -> list[bytes]:
+        return [self.encode_one(picture) for picture in pictures]
 
-def encode_picture(picture: Frame, tier: Tier) -> bytes:
-    """One picture `[h w 3]` as JPEG."""
-    return simplejpeg.encode_jpeg(
-        np.ascontiguousarray(shrunk(picture, tier.shrink)),
-        quality=tier.quality,
-        colorspace="RGB",
-        colorsubsampling=tier.subsampling,
-    )
+    def encode_one(self, picture: Frame) -> bytes:
+        """One picture `[h w 3]`."""
+        return simplejpeg.encode_jpeg(
+            np.ascontiguousarray(shrunk(picture, self.shrink)),
+            quality=self.quality,
+            colorspace="RGB",
+            colorsubsampling=self.subsampling,
+        )
 
 
 def shrunk(picture: Frame, factor: int) -> Frame:
@@ -88,5 +119,10 @@ class EncodedBlock:
     def payload(self, view: int, tier: Tier) -> bytes:
         key = view, tier.name
         if key not in self._payloads:
-            self._payloads[key] = join_pictures([encode_picture(views[view], tier) for views in self.pictures])
+            self._payloads[key] = join_pictures(tier.encode([views[view] for views in self.pictures]))
         return self._payloads[key]
+
+    def encode(self, wanted: Iterable[tuple[int, Tier]]) -> None:
+        """Makes payloads that will be asked for."""
+        for view, tier in wanted:
+            self.payload(view, tier)

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from gamegen_x.games.door import Frame as Picture
 from gamegen_x.serve.clock import Pacer
-from gamegen_x.serve.frame_codec import CODEC, EncodedBlock, Tier
+from gamegen_x.serve.frame_codec import EncodedBlock, Tier
 from gamegen_x.serve.ladder import FULL, Ladder, LadderRules
 from gamegen_x.serve.played_world import ServedWorld
 from gamegen_x.serve.protocol import Frame
@@ -138,29 +138,41 @@ class GameLoop:
         self.times.draw.append(self._milliseconds(self.clock.now() - began))
         if pictures is None:
             return
-        self.pictures = EncodedBlock(pictures)
+        encoded = EncodedBlock(pictures)
         self.num_drawn += 1
+        await self._encode_slow(encoded)
+        self.pictures = encoded
         last = block.first_tick + len(block.states) - 1
-        for viewer in self.viewers:
-            if viewer.seat.is_here and self.num_drawn % self._tier(viewer).every == 0:
-                self._offer(viewer, block, self.pictures, min(reflects.get(viewer.seat.number, -1), last))
-                viewer.watch_line(began, self.room.rules.ladder)
+        for viewer in self._waiting():
+            self._offer(viewer, block, encoded, min(reflects.get(viewer.seat.number, -1), last))
+            viewer.watch_line(began, self.room.rules.ladder)
         self.room.mark_delivered(last)
-        self.on_drawn(block, self.pictures)
+        self.on_drawn(block, encoded)
         self.times.block.append(self._milliseconds(self.clock.now() - began))
         self.wake_everybody()
 
+    def _waiting(self) -> list[Viewer]:
+        """Whom this block is for."""
+        return [each for each in self.viewers if each.seat.is_here and self.num_drawn % self._tier(each).every == 0]
+
+    async def _encode_slow(self, pictures: EncodedBlock) -> None:
+        """What takes milliseconds is encoded in a thread, so that nobody's keys wait for it."""
+        wanted = [(each.view(self.room.here), self._tier(each)) for each in self._waiting()]
+        if slow := [(view, tier) for view, tier in wanted if tier.is_slow]:
+            await asyncio.to_thread(pictures.encode, slow)
+
     def _offer(self, viewer: Viewer, block: Block, pictures: EncodedBlock, reflects: int) -> None:
+        tier = self._tier(viewer)
         viewer.seat.outbox.put(
             Frame(
                 seq=self.num_drawn,
                 tick=block.first_tick,
                 count=len(block.states),
-                codec=CODEC,
+                codec=tier.codec,
                 is_key=True,
                 input_tick=reflects,
                 t_generated=self._milliseconds(self.clock.now()),
-                payload=pictures.payload(viewer.view(self.room.here), self._tier(viewer)),
+                payload=pictures.payload(viewer.view(self.room.here), tier),
             )
         )
 

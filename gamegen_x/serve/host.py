@@ -7,7 +7,7 @@ import logging
 import secrets
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 
 from gamegen_x.config import build
 from gamegen_x.schema.weights_folder import warn_of_players
-from gamegen_x.serve.frame_codec import EncodedBlock, Tier, split_pictures
+from gamegen_x.serve.frame_codec import EncodedBlock, Jpeg, Tier, split_pictures
 from gamegen_x.serve.game_loop import GameLoop, TickClock, TruthViews
 from gamegen_x.serve.generate import Generator
 from gamegen_x.serve.lobby import MODEL, TRUTH, Lobby, OpenRoom, RoomOrder
@@ -62,7 +62,7 @@ class Host:
         self.offer = offer_of(cfg)
         self.harness: Harness = build(cfg.room)
         self.clock = TickClock(self.offer.fps)
-        self.tiers: Sequence[Tier] = [build(tier) for tier in cfg.tiers]
+        self.tiers = build_tiers(cfg.tiers)
         self.lobby = Lobby(self.make_room, build(cfg.lobby))
         self.sockets: SocketRules = build(cfg.socket)
         self.recording = build(cfg.recording)
@@ -140,7 +140,14 @@ class Host:
 
     def tier(self, name: str) -> Tier:
         """The tier of that name, or the best."""
-        return next((tier for tier in self.tiers if tier.name == name), self.tiers[0])
+        return next((tier for tier in self.tiers if tier.name == name), self.best_tier)
+
+    @property
+    def best_tier(self) -> Jpeg:
+        """What everybody begins with, recordings keep, and simple clients get."""
+        best = self.tiers[0]
+        assert isinstance(best, Jpeg)
+        return best
 
     def order(
         self,
@@ -207,7 +214,7 @@ class Host:
         def keep(block: Block, pictures: EncodedBlock) -> None:
             for seat in room.seats:
                 if seat.is_here:
-                    shown = split_pictures(pictures.payload(seat.number, self.tiers[0]))
+                    shown = split_pictures(pictures.payload(seat.number, self.best_tier))
                     for tick, jpeg in enumerate(shown, block.first_tick):
                         recorder.picture(tick, seat.number, jpeg)
 
@@ -269,6 +276,22 @@ class Host:
                 return
             except Exception as mistake:  # whatever a recording of before holds: it must not end the server
                 log.warning("room %s is not taken up: %s", name, mistake)
+
+
+def build_tiers(configs: Iterable[Any]) -> Sequence[Tier]:
+    """The qualities that can be offered here. Raises ValueError where the first is not JPEG."""
+    tiers: list[Tier] = []
+    for tier in map(build, configs):
+        if reason := tier.fault():
+            log.warning("quality %s is not offered: %s", tier.name, reason)
+        else:
+            tiers.append(tier)
+    if not tiers or not isinstance(tiers[0], Jpeg):
+        raise ValueError(
+            "tiers begin with one of gamegen_x.serve.frame_codec.Jpeg, whose pictures everybody can read and sessions "
+            f"keep; got {[type(tier).__name__ for tier in tiers]}"
+        )
+    return tiers
 
 
 def _order_of(header: Header) -> RoomOrder:

@@ -132,7 +132,7 @@ async def control_once(host: Host, room: str, resume: str, signal: str) -> dict[
     seat = connection.seat
     assert isinstance(welcome, Welcome)
     assert seat is not None
-    viewer = Viewer(seat, host.tiers[0])
+    viewer = Viewer(seat, host.best_tier)
     frame: Frame | None = None
     try:
         with host.lobby.viewing(viewer, room) as found:

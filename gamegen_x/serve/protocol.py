@@ -196,8 +196,8 @@ class Frame(Message, tag=19, frozen=True):
     seq: int
     tick: int  # of the first picture
     count: int  # pictures in the payload
-    codec: str
-    is_key: bool
+    codec: str  # jpeg, or as WebCodecs names it
+    is_key: bool  # whether it can be read without those before it: always, so far
     input_tick: int  # newest of your inputs that these pictures reflect
     t_generated: float  # milliseconds of the server's clock
     payload: bytes

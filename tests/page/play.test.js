@@ -4,6 +4,7 @@ import { test } from "node:test";
 import { figureLines, graded } from "../../gamegen_x/serve/static/figures.js";
 import { HeldKeys, KeyMap, isForGames, labelOf } from "../../gamegen_x/serve/static/keys.js";
 import { Line, PATIENCE_MS, Unreachable, WarmingUp } from "../../gamegen_x/serve/static/line.js";
+import { PictureReader, canRead } from "../../gamegen_x/serve/static/pictures.js";
 import { View, directions, placesOf, shiftOf } from "../../gamegen_x/serve/static/view.js";
 import { refusalOf, sentenceOf, troubleOf } from "../../gamegen_x/serve/static/words.js";
 
@@ -157,7 +158,7 @@ test("arrows are painted where they changed, and go with their players", () => {
 
 const frameOf = (seq, count) => {
   const picture = [1, 0, 0, 0, 7];
-  return { seq, tick: seq * count, count, t_generated: 0, payload: Uint8Array.from(Array(count).fill(picture).flat()) };
+  return { seq, tick: seq * count, count, codec: "jpeg", t_generated: 0, payload: Uint8Array.from(Array(count).fill(picture).flat()) };
 };
 
 for (const count of [1, 4]) {
@@ -321,4 +322,71 @@ test("keys that the server does not take are no silent matter", () => {
   assert.match(refusalOf("input_in_future"), /slower than it should be/);
   assert.match(refusalOf("input_too_late"), /too late/);
   assert.equal(refusalOf("text_not_understood"), "");
+});
+
+/** WebCodecs, as far as the page asks for it: a decoder that makes a frame of each chunk and keeps the order of its calls. */
+class OneDecoder {
+  static made = [];
+  static async isConfigSupported({ codec }) {
+    if (!codec.startsWith("avc1.")) throw new TypeError("unknown");
+    return { supported: codec !== "avc1.ffffff" };
+  }
+  constructor({ output }) {
+    Object.assign(this, { output, state: "unconfigured", needsKey: true });
+    OneDecoder.made.push(this);
+  }
+  configure(config) {
+    Object.assign(this, { config, state: "configured" });
+  }
+  decode({ type, data }) {
+    if (this.needsKey && type !== "key") throw new Error("a key is needed");
+    this.needsKey = false;
+    if (data[0] === 255) this.isBroken = true;
+    else this.output({ value: data[0], isClosed: false, close() { this.isClosed = true; } });
+  }
+  async flush() {
+    await new Promise((done) => setTimeout(done, 5 * Math.random()));
+    this.needsKey = true;
+    if (this.isBroken) {
+      this.state = "closed";
+      throw new Error("broken");
+    }
+  }
+  close() {
+    this.state = "closed";
+  }
+}
+
+const api = () => ({ VideoDecoder: OneDecoder, EncodedVideoChunk: class { constructor(init) { Object.assign(this, init); } }, createImageBitmap: async (frame) => frame });
+const payloadOf = (...values) => new Uint8Array(values.flatMap((value) => [1, 0, 0, 0, value]));
+
+test("a browser says which codecs it reads", async () => {
+  assert.ok(await canRead("jpeg", undefined));
+  assert.ok(!(await canRead("avc1.f4001f", undefined)));
+  assert.deepEqual(await Promise.all(["avc1.f4001f", "avc1.ffffff", "nonsense"].map((codec) => canRead(codec, OneDecoder))), [true, false, false]);
+});
+
+test("blocks of video are read in the order in which they came, each from its own key on", async () => {
+  const reader = new PictureReader(api());
+  const blocks = [[1, 2, 3, 4], [5, 6, 7, 8], [9]];
+  const read = await Promise.all(blocks.map((values) => reader.read({ codec: "avc1.f4001f", payload: payloadOf(...values) })));
+  assert.deepEqual(read.map((frames) => frames.map(({ value }) => value)), blocks);
+  assert.ok(read.flat().every(({ isClosed }) => isClosed)); // a decoder has few frames to give
+  assert.equal(reader.decoder.config.codec, "avc1.f4001f");
+});
+
+test("after a block that cannot be read the next one is, by a new decoder", async () => {
+  const reader = new PictureReader(api());
+  const before = OneDecoder.made.length;
+  const blocks = [[1], [2, 255], [3, 4]].map((values) => reader.read({ codec: "avc1.f4001f", payload: payloadOf(...values) }));
+  const [first, broken, next] = await Promise.allSettled(blocks);
+  assert.deepEqual([first.status, broken.status, next.status], ["fulfilled", "rejected", "fulfilled"]);
+  assert.deepEqual(next.value.map(({ value }) => value), [3, 4]);
+  assert.equal(OneDecoder.made.length - before, 2);
+});
+
+test("a picture that cannot be read is said, and leaves what is shown", async () => {
+  const view = new View({ getContext: () => ({}) }, null, { reader: { read: () => Promise.reject(new Error("broken")) } });
+  await assert.rejects(view.take({ seq: 1, tick: 0, count: 1, codec: "jpeg", payload: new Uint8Array() }, 24, () => {}), /broken/);
+  assert.equal(view.queue.length, 0);
 });

@@ -72,10 +72,11 @@ def running(*overrides):
 class PlayerThread:
     """An honest player: the client's core on a real socket, in a thread of its own."""
 
-    def __init__(self, server, room="home", held=1):
+    def __init__(self, server, room="home", held=1, quality=""):
         harness = server.host.harness
         self.client = Client(harness.client, harness.room.sync, room, token="honest")
         self.frames, self.frame_times, self.held, self.num_connections = [], [], held, 0
+        self._url = f"{server.ws}?quality={quality}"
         self._server, self._is_done = server, False
         self._thread = threading.Thread(target=self._play, daemon=True)
 
@@ -90,7 +91,7 @@ class PlayerThread:
         self._thread.join(PATIENCE_S)
 
     def _play(self):
-        with connect(self._server.ws, subprotocols=[PROTOCOL], compression=None) as socket:
+        with connect(self._url, subprotocols=[PROTOCOL], compression=None) as socket:
             self.num_connections += 1
             self.client.connect(time.monotonic() * 1000)
             with contextlib.suppress(ConnectionClosed):

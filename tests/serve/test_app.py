@@ -63,7 +63,7 @@ def test_the_page_is_served_whole_and_may_load_nothing_from_elsewhere(web):
     assert web.get("/main.js").headers["content-type"].startswith(("text/javascript", "application/javascript"))
     assert web.get("/../serve.py").status_code == 404
     facts = web.get("/page.json").json()
-    assert facts["tiers"][0] == "crisp"
+    assert facts["tiers"][0] == {"name": "crisp", "codec": "jpeg"}
     assert "Let it snow." in facts["sentences"]
 
 

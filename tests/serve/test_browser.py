@@ -47,12 +47,12 @@ def becomes_true(page, expression):
     wait_until(lambda: page.evaluate(expression), expression, PATIENCE_MS / 1000)
 
 
-def _window(browser, server):
+def _window(browser, server, query=""):
     page = browser.new_context(viewport={"width": 900, "height": 760}, reduced_motion="reduce").new_page()
     page.set_default_timeout(PATIENCE_MS)
     page.mistakes = []
     page.on("pageerror", lambda mistake: page.mistakes.append(str(mistake)))
-    page.goto(f"{server.url}/?room=home")
+    page.goto(f"{server.url}/?room=home{query}")
     page.wait_for_selector("#trouble", state="hidden")
     becomes_true(page, "ggx.view.stats.numShown > 3")
     return page
@@ -67,13 +67,7 @@ def test_two_windows_show_one_world(server, windows):
     becomes_true(one, "document.querySelector('.key.held') !== null")
     one.keyboard.up("KeyW")
     for page in windows:
-        seat = page.evaluate("ggx.session.seat")
-        tick, data = page.evaluate(PIXELS)
-        while tick not in states:
-            tick, data = page.evaluate(PIXELS)
-        shown = np.array(data, np.uint8).reshape(64, 64, 4)[..., :3].astype(int)
-        views = room.truth.draw([states[tick]], np.zeros((1, room.room.world.num_players, 7), np.uint8))[0]
-        errors = [np.abs(shown - view.astype(int)).mean() for view in views]
+        errors, seat = _errors(page, room, states)
         assert errors[seat] < 4, "the picture is not what is true"
         assert seat == int(np.argmin(errors)), "the picture is somebody else's"
         assert page.evaluate("[ggx.session.numDesyncs, ggx.session.numUnreadable]") == [0, 0]
@@ -88,10 +82,39 @@ def test_two_windows_show_one_world(server, windows):
     assert [page.mistakes for page in windows] == [[], []]
 
 
+def _errors(page, room, states):
+    """How far what a page shows is from what each seat's view truly was then, in grey levels; and whose page it is."""
+    tick, data = page.evaluate(PIXELS)
+    while tick not in states:
+        tick, data = page.evaluate(PIXELS)
+    shown = np.array(data, np.uint8).reshape(64, 64, 4)[..., :3].astype(int)
+    views = room.truth.draw([states[tick]], np.zeros((1, room.room.world.num_players, 7), np.uint8))[0]
+    return [np.abs(shown - view.astype(int)).mean() for view in views], page.evaluate("ggx.session.seat")
+
+
 def _noted(states, block):
     if block is not None:
         states.update(zip(range(block.first_tick, block.first_tick + len(block.states)), block.states, strict=True))
     return block
+
+
+def test_h264_shows_the_same_world_and_is_offered_where_it_is_read(browser, server):
+    room, states = server.rooms["home"], {}
+    advance = room.room.advance
+    room.room.advance = lambda now: _noted(states, advance(now))
+    page = _window(browser, server, "&quality=h264")
+    try:
+        becomes_true(page, "ggx.view.tick > 0")
+        errors, seat = _errors(page, room, states)
+        assert errors[seat] < 4
+        assert seat == int(np.argmin(errors))
+        assert page.evaluate("document.getElementById('quality').value") == "h264"
+        assert page.evaluate("ggx.view.reader.decoder.state") == "configured"
+        becomes_true(page, "ggx.view.framesPerSecond(performance.now()) > 20")
+        assert page.mistakes == []
+    finally:
+        room.room.advance = advance
+        page.context.close()
 
 
 def test_the_whole_picture_and_the_keys_are_on_the_screen_of_a_narrow_window(windows):

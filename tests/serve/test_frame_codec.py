@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from gamegen_x.serve.frame_codec import EncodedBlock, Tier, encode_picture, join_pictures, shrunk, split_pictures
+from gamegen_x.serve.frame_codec import EncodedBlock, Jpeg, join_pictures, shrunk, split_pictures
 
-CRISP, THIN = Tier("crisp", 92, "444"), Tier("thin", 40, "420")
+CRISP, THIN = Jpeg(name="crisp", quality=92, subsampling="444"), Jpeg(name="thin", quality=40, subsampling="420")
 
 
 def picture(seed):
@@ -15,10 +15,10 @@ def picture(seed):
 
 
 def test_a_picture_survives_its_codec():
-    jpeg = encode_picture(picture(90), CRISP)
+    jpeg = CRISP.encode_one(picture(90))
     again = simplejpeg.decode_jpeg(jpeg, colorspace="RGB")
     assert np.abs(again.astype(int) - picture(90)).mean() < 2
-    assert len(encode_picture(picture(90), THIN)) < len(jpeg)
+    assert len(THIN.encode_one(picture(90))) < len(jpeg)
 
 
 def test_pictures_of_a_payload_are_told_apart():
@@ -35,19 +35,17 @@ def test_a_payload_that_is_cut_short_is_refused(cut):
 def test_a_halved_tier_sends_a_quarter_of_the_pixels_that_look_alike():
     half = CRISP.halved()
     assert (half.quality, half.every, half.shrink, half.halved().shrink) == (92, 1, 2, 4)
-    jpeg = encode_picture(picture(90), half)
+    jpeg = half.encode_one(picture(90))
     again = simplejpeg.decode_jpeg(jpeg, colorspace="RGB").astype(int)
     assert again.shape == (32, 32, 3)
     assert np.abs(again.repeat(2, 0).repeat(2, 1) - picture(90)).mean() < 4
-    assert len(jpeg) < 0.7 * len(encode_picture(picture(90), CRISP))
+    assert len(jpeg) < 0.7 * len(CRISP.encode_one(picture(90)))
     assert shrunk(np.zeros((33, 65, 3), np.uint8), 2).shape == (16, 32, 3)
 
 
 def test_a_view_is_encoded_once_for_each_tier(monkeypatch):
     encoded = []
-    monkeypatch.setattr(
-        "gamegen_x.serve.frame_codec.encode_picture", lambda _, tier: encoded.append(tier.name) or b"jpeg"
-    )
+    monkeypatch.setattr(Jpeg, "encode", lambda tier, _: encoded.append(tier.name) or [b"jpeg"])
     block = EncodedBlock([[picture(1), picture(2)]])
     for _ in range(5):
         assert block.payload(0, CRISP) == block.payload(0, CRISP)
@@ -57,8 +55,8 @@ def test_a_view_is_encoded_once_for_each_tier(monkeypatch):
 
 def test_a_tier_with_impossible_numbers_is_refused():
     with pytest.raises(ValueError, match="quality from 1 to 100"):
-        Tier("best", 200, "444")
+        Jpeg(name="best", quality=200, subsampling="444")
     with pytest.raises(ValueError, match="'999'"):
-        Tier("odd", 90, "999")
+        Jpeg(name="odd", quality=90, subsampling="999")
     with pytest.raises(ValueError, match="every and shrink"):
-        Tier("flat", 90, "444", shrink=0)
+        Jpeg(name="flat", quality=90, subsampling="444", shrink=0)

@@ -10,7 +10,7 @@ import simplejpeg
 from harnesses import harness
 
 from gamegen_x.serve.errors import ErrorCode
-from gamegen_x.serve.frame_codec import Tier, split_pictures
+from gamegen_x.serve.frame_codec import Jpeg, split_pictures
 from gamegen_x.serve.game_loop import GameLoop, TickClock, Viewer
 from gamegen_x.serve.lobby import Lobby, LobbyRules, OpenRoom, RoomOrder
 from gamegen_x.serve.pebbles import Pebbles
@@ -20,7 +20,10 @@ from gamegen_x.serve.room import Room
 from gamegen_x.serve.seat import JoinError
 
 FPS = 100.0
-CRISP, THIN = Tier("crisp", 90, "444"), Tier("thin", 40, "420", every=2)
+CRISP, THIN = (
+    Jpeg(name="crisp", quality=90, subsampling="444"),
+    Jpeg(name="thin", quality=40, subsampling="420", every=2),
+)
 
 
 class Grey:

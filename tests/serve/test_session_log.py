@@ -16,7 +16,7 @@ from gamegen_x.config import build, to_dict
 from gamegen_x.games.record import VideoSettings
 from gamegen_x.schema.action_space import ActionSpace
 from gamegen_x.schema.trace import Trace
-from gamegen_x.serve.frame_codec import Tier, encode_picture
+from gamegen_x.serve.frame_codec import Jpeg
 from gamegen_x.serve.offer import LEARNED
 from gamegen_x.serve.played_world import TruthWorld
 from gamegen_x.serve.protocol import PROTOCOL, Hello, Input, Text
@@ -57,7 +57,11 @@ def play(cfg, folder, num_ticks=40, minutes=60.0, pictures=False):
         if pictures:
             views = world.draw([room.state], np.zeros((1, 3, 7), np.uint8))[0]
             for seat in seats:
-                recorder.picture(tick, seat.number, encode_picture(views[seat.number], Tier("best", 95, "444")))
+                recorder.picture(
+                    tick,
+                    seat.number,
+                    Jpeg(name="best", quality=95, subsampling="444").encode_one(views[seat.number]),
+                )
     return room, recorder
 
 

@@ -5,6 +5,7 @@ import { HeldKeys, KeyMap, isForGames, labelOf } from "./keys.js";
 import { Line, PATIENCE_MS, Unreachable, WarmingUp } from "./line.js";
 import { WORLDS, answerOf, ask, fill, showLobby, tell } from "./lobby.js";
 import { PROFILES, profileOf } from "./net_sim.js";
+import { JPEG, canRead } from "./pictures.js";
 import { PlayLog } from "./play_log.js";
 import { download, savePicture, startFilm } from "./recording.js";
 import { Session } from "./session.js";
@@ -31,6 +32,8 @@ async function start() {
 }
 
 async function play(facts, room) {
+  const qualities = await readable(facts.tiers);
+  const quality = qualities.find((name) => name === query.get("quality")) ?? qualities[0];
   $("play").hidden = false;
   document.querySelectorAll("[data-play]").forEach((each) => (each.hidden = false));
   document.title = `${room} · GameGen-X`;
@@ -40,12 +43,12 @@ async function play(facts, room) {
   const log = new PlayLog();
   const onPicture = (now, tick, frame) => log.picture(now, tick, frame.input_tick, ageOf(page, now, frame.t_generated));
   const view = new View($("view"), $("marks"), { isCalm, onPicture });
-  const page = { facts, room, view, log, here: new Set(), colours: facts.player_colours, history: [], status: null, world: facts.worlds[0], step: "full", film: null };
+  const page = { facts, room, view, log, qualities, quality, here: new Set(), colours: facts.player_colours, history: [], status: null, world: facts.worlds[0], step: "full", film: null };
   const role = query.get("role") === "spectator" ? "spectator" : "player";
   page.session = new Session({ room, role, token: identity(), hear: (kind, message) => hear(page, kind, message) });
   page.session.resume = sessionStorage.getItem(seatKey(page)) ?? ""; // of this tab, before it was loaded again
   page.line = new Line(page.session, {
-    url: socketUrl(query.get("quality") ?? ""),
+    url: socketUrl(quality),
     prepare: () => prepare(page),
     held: () => heldBits(page),
     profile: profileOf(location.search),
@@ -60,10 +63,16 @@ async function play(facts, room) {
   window.ggx = page; // for those who look behind the page, and for its tests
 }
 
+/** The names of the tiers that this browser reads; everybody reads the first. */
+async function readable(tiers) {
+  const isRead = await Promise.all(tiers.map(({ codec }) => canRead(codec)));
+  return tiers.filter((_, place) => isRead[place]).map(({ name }) => name);
+}
+
 function socketUrl(quality) {
   const url = new URL("ws", location.href);
   url.protocol = url.protocol.replace("http", "ws");
-  url.search = quality ? new URLSearchParams({ quality }) : "";
+  url.search = new URLSearchParams({ quality });
   return url.href;
 }
 
@@ -98,7 +107,7 @@ function seatKey(page) {
 
 function hear(page, kind, message) {
   if (kind === "welcome") welcome(page, message);
-  else if (kind === "frame") page.view.take(message, page.session.welcome.fps, (frame) => page.session.shown(frame.seq));
+  else if (kind === "frame") page.view.take(message, page.session.welcome.fps, (frame) => page.session.shown(frame.seq)).catch(() => unreadable(page, message));
   else if (kind === "event") happened(page, message);
   else if (kind === "quality") page.step = message.name;
   else if (kind === "error") {
@@ -106,6 +115,12 @@ function hear(page, kind, message) {
     else if (message.code === "rate_limited") tell($("say-said"), "One sentence after the other.", true);
     else if (refusalOf(message.code)) showCaption(page, refusalOf(message.code));
   }
+}
+
+/** A picture that this browser cannot read: with the codec that every browser reads it goes on. */
+function unreadable(page, frame) {
+  page.session.shown(frame.seq); // its credit is free again
+  if (frame.codec !== JPEG) go({ quality: "" });
 }
 
 function welcome(page, message) {
@@ -401,8 +416,8 @@ function film(page) {
 
 function addSettings(page) {
   $("settings").addEventListener("change", (event) => event.target.blur()); // the keys are the game's again
-  fill($("quality"), page.facts.tiers.map((tier) => [tier, tier]));
-  $("quality").value = query.get("quality") ?? page.facts.tiers[0];
+  fill($("quality"), page.qualities.map((name) => [name, name]));
+  $("quality").value = page.quality;
   $("quality").addEventListener("change", () => go({ quality: $("quality").value }));
   fill($("line"), [["", "as it is"], ...Object.keys(PROFILES).map((name) => [name, `as bad as ${name}`])]);
   $("line").value = query.get("sim") ?? "";

@@ -1,6 +1,6 @@
 // The picture: frames are drawn at their tick's pace, moved at once by keys they do not show yet, with arrows to friends.
 
-import { splitPictures } from "./wire.js";
+import { PictureReader } from "./pictures.js";
 
 const MOST_SHIFT = 6; // pixels of the picture that anticipation may move it: more would show a mirror where the world goes on
 const CATCH_UP = 0.75; // of the usual time for a picture, while more than a block waits
@@ -9,8 +9,8 @@ const HIDDEN_MS = 1000; // not drawn for so long: the page was hidden, shows the
 
 export class View {
   /** `onPicture(now, tick, frame)` is told of every picture that is drawn for the first time. */
-  constructor(canvas, marks, { isCalm = false, onPicture = () => {} } = {}) {
-    Object.assign(this, { canvas, marks, isCalm, onPicture });
+  constructor(canvas, marks, { isCalm = false, onPicture = () => {}, reader = new PictureReader() } = {}) {
+    Object.assign(this, { canvas, marks, isCalm, onPicture, reader });
     this.context = canvas.getContext("2d", { alpha: false });
     this.queue = [];
     this.newestSeq = 0;
@@ -23,9 +23,9 @@ export class View {
     this.stats = { shownAt: [], ageMs: 0, numShown: 0, generatedAt: 0, stalledMs: 0 };
   }
 
-  /** Takes in a Frame: its pictures wait for their moment, one tick after the other. */
+  /** Takes in a Frame: its pictures wait for their moment, one tick after the other. Rejects where they cannot be read. */
   async take(frame, fps, onShown) {
-    const pictures = await Promise.all(splitPictures(frame.payload).map(decodePicture));
+    const pictures = await this.reader.read(frame);
     if (frame.seq < this.newestSeq) return onShown(frame); // a later one was decoded sooner
     this.newestSeq = frame.seq;
     pictures.forEach((bitmap, place) => this.queue.push({ bitmap, frame, tick: frame.tick + place, isLast: place === pictures.length - 1, gap: 1000 / fps, onShown }));
@@ -160,8 +160,4 @@ export function placesOf(shift, length) {
     [1, shift],
     [-1, shift > 0 ? shift : 2 * length + shift],
   ];
-}
-
-function decodePicture(bytes) {
-  return createImageBitmap(new Blob([bytes], { type: "image/jpeg" }));
 }
