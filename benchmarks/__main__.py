@@ -21,7 +21,7 @@ from benchmarks.rows import Row, table
 from gamegen_x.config import CONFIGS, chosen, entry_point
 from gamegen_x.schema.files import atomic_file
 
-PARTS = ("train_step", "vae_decode", "stream", "sync", "sockets", "data_loader", "curation", "renderer")
+PARTS = ("train_step", "vae_decode", "stream", "sync", "pictures", "sockets", "data_loader", "curation", "renderer")
 WITH_DIFFUSERS = ("train_step", "vae_decode")
 VERSIONS_OF = ("torch", "diffusers", "av", "decord", "webdataset", "fastapi", "uvicorn", "websockets", "numpy")
 MISSED = 1  # exit status

@@ -88,7 +88,9 @@ def played(cfg: DictConfig, output: Path, chromium: str) -> dict[str, Any]:
         wish = {"name": ROOM, "num_players": NUM_WINDOWS, "world": cfg.world, "seed": cfg.seed}
         opened = httpx.post(f"{server.url}/rooms", json=wish, timeout=cfg.patience_s)
         fps = float(opened.raise_for_status().json()["fps"])
-        first_picture_s = [round(window.enter(f"{server.url}/?room={ROOM}&quality={cfg.quality}"), 2) for window in both]
+        first_picture_s = [
+            round(window.enter(f"{server.url}/?room={ROOM}&quality={cfg.quality}"), 2) for window in both
+        ]
         rng = np.random.default_rng(cfg.seed)
         act(_presses(cfg, both, fps, cfg.warm_up_s, rng))
         before = server.room()

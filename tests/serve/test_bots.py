@@ -16,6 +16,7 @@ def played(server, **changes):
         "num": 2,
         "seats": [2],
         "seconds": 3,
+        "quality": "light",
         "world": None,
         "rooms": "bots",
         "hold_s": 0.2,
