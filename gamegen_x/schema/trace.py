@@ -95,9 +95,7 @@ class Trace:
             if not (folder / name).is_file():
                 raise ValueError(f"{folder} is not a finished trace: {name} is missing")
         try:
-            header = json.loads((folder / "trace.json").read_text())
-            if header["schema_version"] != SCHEMA_VERSION:
-                raise ValueError(f"schema_version is {header['schema_version']}, this code reads {SCHEMA_VERSION}")
+            header = _read_header(folder)
             events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
             with np.load(folder / "state.npz", allow_pickle=False) as arrays:
                 state = {name: arrays[name] for name in arrays.files}
@@ -121,6 +119,14 @@ class Trace:
                 facts={name: tuple(values) for name, values in header["facts"].items()},
                 outcome=header["outcome"],
             )
+        except UNREADABLE as mistake:
+            raise ValueError(f"{folder} is not a readable trace: {mistake}") from mistake
+
+    @classmethod
+    def load_header(cls, folder: str | Path) -> dict[str, Any]:
+        """What `trace.json` says, without the arrays. Raises ValueError where it cannot be read."""
+        try:
+            return _read_header(Path(folder))
         except UNREADABLE as mistake:
             raise ValueError(f"{folder} is not a readable trace: {mistake}") from mistake
 
@@ -155,3 +161,10 @@ class Trace:
         ]
         events += [{"type": "text", "frame": e.frame, "seat": e.seat, "text": e.text} for e in self.text_events]
         return sorted(events, key=lambda event: event["frame"])
+
+
+def _read_header(folder: Path) -> dict[str, Any]:
+    header: dict[str, Any] = json.loads((folder / "trace.json").read_text())
+    if header["schema_version"] != SCHEMA_VERSION:
+        raise ValueError(f"schema_version is {header['schema_version']}, this code reads {SCHEMA_VERSION}")
+    return header

@@ -10,9 +10,10 @@ import json
 import logging
 import os
 import shutil
+import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -96,7 +97,7 @@ def replay(path: Path, output: Path, pictures: str, video: VideoSettings, weight
 def check_beside(output: Path, world: ServedWorld) -> None:
     """Raises ValueError where a trace of another game stands in the folder."""
     for header in sorted(output.glob("*/trace.json"))[:1]:
-        theirs, ours = Trace.load(header.parent).action_space.keys, world.keys.keys
+        theirs, ours = tuple(Trace.load_header(header.parent)["action_space"]["keys"]), world.keys.keys
         if theirs != ours:
             raise ValueError(
                 f"{output} holds traces with the keys {' '.join(theirs)}, these have {' '.join(ours)}; "
@@ -212,12 +213,23 @@ def main(cfg: DictConfig) -> None:
     told = []
     replay_one = partial(replay, pictures=cfg.pictures, video=video, weights=cfg.weights)
     for each in replay_all(logs, output, cfg.pictures, replay_one):
-        print(json.dumps(each), flush=True)
-        told.append(each["is"])
-    counts = {kind: told.count(kind) for kind in (REPLAYED, FOUND, LEFT_OUT, DIFFERS)}
-    print(json.dumps({"sessions": len(told), **counts}))
-    if counts[DIFFERS] or counts[LEFT_OUT] == len(told):
+        told.append(each)
+        print(f"{len(told)} of {len(logs)}: {line_of(each)}", file=sys.stderr, flush=True)
+    kinds = Counter(each["is"] for each in told)
+    print(json.dumps({**{kind: kinds[kind] for kind in (REPLAYED, FOUND, LEFT_OUT, DIFFERS)}, "sessions": told}))
+    if kinds[DIFFERS] or kinds[LEFT_OUT] == len(told):
         raise SystemExit(1)
+
+
+def line_of(told: Mapping[str, Any]) -> str:
+    """What became of a log, for people."""
+    said = {
+        REPLAYED: "replayed: {frames} frames of {players} players in {seconds_total:.1f} s",
+        FOUND: "found, not made again",
+        LEFT_OUT: "left out: {said}",
+        DIFFERS: "differs: {said}",
+    }
+    return f"{told['session']} {said[told['is']].format(**told)}"
 
 
 def replay_all(
@@ -241,7 +253,7 @@ def replay_all(
 
 def check_found(folder: Path, pictures: str) -> None:
     """Raises ValueError where a trace that is there shows the truth and what players saw is wanted, or the reverse."""
-    found = Trace.load(folder).outcome.get("pictures")
+    found = Trace.load_header(folder)["outcome"].get("pictures")
     if (found == TRUTH) != (pictures == TRUTH):
         raise ValueError(
             f"the trace that is there has pictures of {found!r}, not pictures={pictures}: name another output"
@@ -264,7 +276,7 @@ def logs_of(where: Path, pictures: str, only: str | None = None) -> list[Path]:
                 raise
             log.warning("left out: %s", mistake)  # a crash can leave a file without its first record
     games = Counter(game_of(header) for header in headers.values())
-    logs = [path for path in headers if only in (None, game_of(headers[path]))]
+    logs = [path for path in headers if only is None or _plain(only) == game_of(headers[path])]
     if not logs:
         said = f"those there are of {', '.join(games)}" if games else "the server writes them to its `recording.folder`"
         which = "" if only is None else f" of {only}"
@@ -280,8 +292,12 @@ def logs_of(where: Path, pictures: str, only: str | None = None) -> list[Path]:
 
 
 def game_of(header: Header) -> str:
-    """Snowglobe, or the weights that keep the truth of a world without a game."""
-    return header.weights if is_learned(header.game) else str(header.game["_target_"]).rpartition(".")[2]
+    """As its keys are called; of a world without a game, as the weights are that keep its truth: e.g. vizdoom_duel."""
+    return _plain(header.weights if is_learned(header.game) else str(header.game["keys"]["name"]))
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "_")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from gamegen_x.serve.offer import LEARNED
 from gamegen_x.serve.played_world import TruthWorld
 from gamegen_x.serve.protocol import PROTOCOL, Hello, Input, Text
 from gamegen_x.serve.recorder import Played, Recorder, RecordingRules
-from gamegen_x.serve.replay import SHOWN, TRUTH, check_beside, logs_of, replay, replay_all, replayed, world_of
+from gamegen_x.serve.replay import SHOWN, TRUTH, check_beside, line_of, logs_of, replay, replay_all, replayed, world_of
 from gamegen_x.serve.restore import DiffersError
 from gamegen_x.serve.room import Room
 from gamegen_x.serve.session_log import MAGIC, Header, TickRecord, packed, read_header, read_session
@@ -165,6 +165,7 @@ def test_a_session_that_nobody_saw_does_not_end_a_replay_of_its_folder(cfg, tmp_
     _, recorder = play(cfg, tmp_path / "logs", num_ticks=4)
     recorder.close()
     (told,) = replay_all([recorder.path], tmp_path / "traces", SHOWN, partial(replay, pictures=SHOWN, video=VIDEO))
+    assert line_of(told).startswith(f"{recorder.path.name} left out: {recorder.path} holds nothing")
     assert told["is"] == "left_out"
     assert "nothing that anybody saw" in told["said"]
 
@@ -192,14 +193,14 @@ def test_sessions_of_several_games_are_not_put_into_one_folder(cfg, tmp_path):
     _, recorder = play(cfg, tmp_path, num_ticks=4)
     recorder.close()
     header = read_header(recorder.path)
-    learned = msgspec.structs.replace(header, game={"_target_": LEARNED}, weights="doom")
+    learned = msgspec.structs.replace(header, game={"_target_": LEARNED}, weights="Doom-duel")
     (tmp_path / "z.ggxlog").write_bytes(MAGIC + packed(learned))
-    with pytest.raises(ValueError, match="1 of Snowglobe, 1 of doom; choose with only="):
+    with pytest.raises(ValueError, match="1 of snowglobe, 1 of doom_duel; choose with only=snowglobe"):
         logs_of(tmp_path, TRUTH)
-    assert logs_of(tmp_path, TRUTH, "Snowglobe") == [recorder.path]
+    assert logs_of(tmp_path, TRUTH, "snowglobe") == logs_of(tmp_path, TRUTH, "Snowglobe") == [recorder.path]
     with pytest.raises(ValueError, match="pictures=shown"):
-        logs_of(tmp_path, TRUTH, "doom")
-    with pytest.raises(FileNotFoundError, match=r"of chess in .*; those there are of Snowglobe, doom"):
+        logs_of(tmp_path, TRUTH, "doom-duel")
+    with pytest.raises(FileNotFoundError, match=r"of chess in .*; those there are of snowglobe, doom_duel"):
         logs_of(tmp_path, SHOWN, "chess")
 
 
