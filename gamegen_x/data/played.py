@@ -40,6 +40,10 @@ class PlaysAlong(Protocol):
         """All that decides what is made, as JSON."""
         ...
 
+    def fault_beside(self, vae: Path) -> str | None:
+        """Why what is played cannot stand beside latents of this weights folder; None where it can."""
+        ...
+
     def fault(self, record: WholeRecord) -> str | None:
         """Why a record cannot be played along; None where it can."""
         ...

@@ -231,6 +231,8 @@ class Split:
                     f"the vae in {self.vae.weights} codes in chunks of {self.vae.network.chunk_frames} frames, and "
                     "whole latent frames are played along; set data.play_along=null"
                 )
+            if self.vae is not None and (reason := settings.play_along.fault_beside(self.vae.weights)):
+                raise ValueError(f"{reason}; set data.play_along.weights to weights that hold it, or play_along=null")
             if settings.start_multiple % factor or bucket.num_frames % factor:
                 raise ValueError(
                     f"what is played along are whole latent frames of {factor} video frames: data.start_multiple and "

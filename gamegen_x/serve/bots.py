@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import numpy as np
@@ -143,12 +144,16 @@ async def play(cfg: DictConfig, harness: Harness) -> dict[str, Any]:
     sizes = room_sizes(cfg.num, cfg.seats)
     rooms = [f"{cfg.rooms}-{number}" for number in range(len(sizes))]
     async with httpx.AsyncClient(base_url=cfg.url) as browser:
+        tiers = [tier["name"] for tier in (await browser.get("/page.json")).json()["tiers"]]
+        quality = tiers[0] if cfg.quality is None else cfg.quality
+        if quality not in tiers:
+            raise ValueError(f"{cfg.url} has the qualities {', '.join(tiers)}, got quality={quality}")
         for name, size in zip(rooms, sizes, strict=True):
             wish = {"name": name, "num_players": size, "world": cfg.world}
             answer = await browser.post("/rooms", json={key: value for key, value in wish.items() if value is not None})
             if answer.status_code != httpx.codes.OK:
                 raise ValueError(f"{cfg.url} opened no room: {answer.json().get('detail', answer.status_code)}")
-        url = f"{cfg.url.replace('http', 'ws', 1)}/ws?quality={cfg.quality}"
+        url = f"{cfg.url.replace('http', 'ws', 1)}/ws?quality={quote(quality)}"
         places = [name for name, size in zip(rooms, sizes, strict=True) for _ in range(size)]
         bots = [Bot(url, name, harness, cfg.seed + i, cfg.hold_s) for i, name in enumerate(places[: cfg.num])]
         before = (await browser.get("/status")).json()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
@@ -23,7 +23,7 @@ class Tier(ABC):
     name: str
     every: int = 1  # of the blocks: 2 sends every second one
     shrink: int = 1  # 2 sends pictures of half the width and height; the page scales them up
-    is_slow: ClassVar[bool]  # milliseconds of a core: encoded in a thread
+    is_slow: ClassVar[bool]  # a millisecond of a core and more: `encode` runs in a thread
 
     def __post_init__(self) -> None:
         if min(self.every, self.shrink) < 1:
@@ -40,7 +40,7 @@ class Tier(ABC):
 
     @abstractmethod
     def encode(self, pictures: Sequence[Frame]) -> list[bytes]:
-        """The pictures `[h w 3]` of one block, each by itself."""
+        """One piece of bytes for each of the pictures `[h w 3]` of a block."""
 
     def halved(self) -> Self:
         """The same quality at half the width and height."""
@@ -114,15 +114,10 @@ class EncodedBlock:
 
     def __init__(self, pictures: Sequence[Sequence[Frame]]) -> None:
         self.pictures = pictures
-        self._payloads: dict[tuple[int, str], bytes] = {}
+        self._payloads: dict[tuple[int, Tier], bytes] = {}
 
     def payload(self, view: int, tier: Tier) -> bytes:
-        key = view, tier.name
+        key = view, tier
         if key not in self._payloads:
             self._payloads[key] = join_pictures(tier.encode([views[view] for views in self.pictures]))
         return self._payloads[key]
-
-    def encode(self, wanted: Iterable[tuple[int, Tier]]) -> None:
-        """Makes payloads that will be asked for."""
-        for view, tier in wanted:
-            self.payload(view, tier)

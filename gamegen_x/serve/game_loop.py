@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -102,7 +102,6 @@ class GameLoop:
         self.on_drawn = on_drawn
         self.viewers: list[Viewer] = []
         self.times = LoopTimes()
-        self.pictures: EncodedBlock | None = None  # the newest
         self.num_blocks = self.num_drawn = 0
 
     async def run(self) -> None:
@@ -140,40 +139,36 @@ class GameLoop:
             return
         encoded = EncodedBlock(pictures)
         self.num_drawn += 1
-        await self._encode_slow(encoded)
-        self.pictures = encoded
-        last = block.first_tick + len(block.states) - 1
-        for viewer in self._waiting():
-            self._offer(viewer, block, encoded, min(reflects.get(viewer.seat.number, -1), last))
-            viewer.watch_line(began, self.room.rules.ladder)
-        self.room.mark_delivered(last)
+        await self._send(block, encoded, reflects)
+        self.room.mark_delivered(block.last_tick)
         self.on_drawn(block, encoded)
         self.times.block.append(self._milliseconds(self.clock.now() - began))
-        self.wake_everybody()
 
-    def _waiting(self) -> list[Viewer]:
-        """Whom this block is for."""
-        return [each for each in self.viewers if each.seat.is_here and self.num_drawn % self._tier(each).every == 0]
+    async def _send(self, block: Block, pictures: EncodedBlock, reflects: Mapping[int, int]) -> None:
+        """First what is encoded at once; then what takes longer, each view and tier in a thread of its own."""
+        here = [(each, each.view(self.room.here), self._tier(each)) for each in self.viewers if each.seat.is_here]
+        due = [(viewer, view, tier) for viewer, view, tier in here if self.num_drawn % tier.every == 0]
+        slow = {(view, tier) for _, view, tier in due if tier.is_slow}
+        for is_slow in (False, True):
+            if is_slow:
+                await asyncio.gather(*(asyncio.to_thread(pictures.payload, view, tier) for view, tier in slow))
+            for viewer, view, tier in due:
+                if tier.is_slow == is_slow and viewer in self.viewers:  # who left meanwhile has seen enough
+                    reflected = min(reflects.get(viewer.seat.number, -1), block.last_tick)
+                    viewer.seat.outbox.put(self._frame(block, tier, pictures.payload(view, tier), reflected))
+                    viewer.watch_line(self.clock.now(), self.room.rules.ladder)
+            self.wake_everybody()
 
-    async def _encode_slow(self, pictures: EncodedBlock) -> None:
-        """What takes milliseconds is encoded in a thread, so that nobody's keys wait for it."""
-        wanted = [(each.view(self.room.here), self._tier(each)) for each in self._waiting()]
-        if slow := [(view, tier) for view, tier in wanted if tier.is_slow]:
-            await asyncio.to_thread(pictures.encode, slow)
-
-    def _offer(self, viewer: Viewer, block: Block, pictures: EncodedBlock, reflects: int) -> None:
-        tier = self._tier(viewer)
-        viewer.seat.outbox.put(
-            Frame(
-                seq=self.num_drawn,
-                tick=block.first_tick,
-                count=len(block.states),
-                codec=tier.codec,
-                is_key=True,
-                input_tick=reflects,
-                t_generated=self._milliseconds(self.clock.now()),
-                payload=pictures.payload(viewer.view(self.room.here), tier),
-            )
+    def _frame(self, block: Block, tier: Tier, payload: bytes, reflects: int) -> Frame:
+        return Frame(
+            seq=self.num_drawn,
+            tick=block.first_tick,
+            count=len(block.states),
+            codec=tier.codec,
+            is_key=True,
+            input_tick=reflects,
+            t_generated=self._milliseconds(self.clock.now()),
+            payload=payload,
         )
 
     def _tier(self, viewer: Viewer) -> Tier:

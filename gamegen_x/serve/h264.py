@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,21 +15,21 @@ from gamegen_x.games.door import Frame
 from gamegen_x.serve.frame_codec import Tier, shrunk
 
 ENCODER = "libx264"
-CODECS: Mapping[str, str] = {  # as WebCodecs calls them; level 3.1 and all below
+PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
+CODECS: Mapping[str, str] = {  # as WebCodecs calls them; of level 3.1: pictures of up to 1280x720
     "yuv444p": "avc1.f4001f",  # High 4:4:4 Predictive
     "yuv420p": "avc1.64001f",  # High
 }
 # Every block begins with a whole picture and brings its own parameter sets; colours are said to be those of BT.709.
-X264 = (
-    "keyint=infinite:scenecut=0:repeat-headers=1:annexb=1:threads=1:"
-    "colorprim=bt709:transfer=bt709:colormatrix=bt709:range=tv"
-)
+X264 = "keyint=infinite:scenecut=0:repeat-headers=1:annexb=1:threads=1:colorprim=bt709:transfer=bt709:colormatrix=bt709"
 FPS = 24  # only rates of bits would depend on it
+_START = re.compile(rb"\x00?\x00\x00\x01")  # of a unit of the stream
+_NOTE = 6  # kind of a unit: x264 tells its settings in 600 bytes, to every block
 
 
 @dataclass(frozen=True, kw_only=True)
 class H264(Tier):
-    """As crisp as JPEG in a third to a half of its bytes, for milliseconds of a core.
+    """About as crisp as the best JPEG in a fifth to a half of its bytes, for a millisecond of a core and block.
 
     Nothing refers to another block, so that any may be skipped, and one encoding serves all who look.
     """
@@ -40,10 +41,10 @@ class H264(Tier):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.crf <= 51 or self.pixel_format not in CODECS:
+        if not 0 <= self.crf <= 51 or self.pixel_format not in CODECS or self.preset not in PRESETS:
             raise ValueError(
-                f"a tier of H.264 has a crf from 0 to 51 and a pixel_format of {list(CODECS)}, "
-                f"got {self.crf} and {self.pixel_format!r}"
+                f"a tier of H.264 has a crf from 0 to 51, a pixel_format of {list(CODECS)} and a preset of "
+                f"{list(PRESETS)}, got {self.crf}, {self.pixel_format!r} and {self.preset!r}"
             )
 
     @property
@@ -51,10 +52,19 @@ class H264(Tier):
         return CODECS[self.pixel_format]
 
     def fault(self) -> str | None:
-        return None if ENCODER in av.codecs_available else f"this build of PyAV has no {ENCODER}"
+        if ENCODER not in av.codecs_available:
+            return f"this build of PyAV has no {ENCODER}"
+        try:
+            self.encode([np.zeros((16, 16, 3), np.uint8)])
+        except (av.FFmpegError, ValueError) as mistake:
+            return f"{ENCODER} of this build of PyAV writes no {self.pixel_format}: {mistake}"
+        return None
 
     def encode(self, pictures: Sequence[Frame]) -> list[bytes]:
-        """Annex B, one access unit a picture. For yuv420p a last odd row or column is left out."""
+        """Annex B, one access unit a picture. For yuv420p a last odd row or column is left out.
+
+        Raises av.FFmpegError where the encoder cannot.
+        """
         small = [_even(shrunk(picture, self.shrink), self.pixel_format) for picture in pictures]
         encoder = av.CodecContext.create(ENCODER, "w")
         encoder.height, encoder.width = small[0].shape[:2]
@@ -66,7 +76,12 @@ class H264(Tier):
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             packets += encoder.encode(frame.reformat(format=self.pixel_format, dst_colorspace="ITU709"))
         packets += encoder.encode(None)
-        return [bytes(packet) for packet in packets]
+        return [_without_notes(bytes(packet)) for packet in packets]
+
+
+def _without_notes(packet: bytes) -> bytes:
+    units = _START.split(packet)[1:]
+    return b"".join(b"\x00\x00\x00\x01" + unit for unit in units if unit[0] & 31 != _NOTE)
 
 
 def _even(picture: Frame, pixel_format: str) -> Frame:

@@ -286,6 +286,9 @@ def build_tiers(configs: Iterable[Any]) -> Sequence[Tier]:
             log.warning("quality %s is not offered: %s", tier.name, reason)
         else:
             tiers.append(tier)
+    names = [tier.name for tier in tiers]
+    if len(set(names)) < len(names):
+        raise ValueError(f"tiers have names of their own, got {names}")
     if not tiers or not isinstance(tiers[0], Jpeg):
         raise ValueError(
             "tiers begin with one of gamegen_x.serve.frame_codec.Jpeg, whose pictures everybody can read and sessions "

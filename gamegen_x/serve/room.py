@@ -104,6 +104,10 @@ class Block:
     keys: npt.NDArray[np.uint8]
     rewind_to: int | None = None
 
+    @property
+    def last_tick(self) -> int:
+        return self.first_tick + len(self.states) - 1
+
 
 @dataclass(frozen=True)
 class FinalTick:
@@ -171,13 +175,16 @@ class Room:
         """The newest state."""
         return self._past[self.tick].state
 
+    def _refuse_if_overloaded(self) -> None:
+        if self.ladder.has_reached(REFUSE_JOINS):
+            raise JoinError(ErrorCode.OVERLOADED, retry_after_ms=self.rules.retry_after_ms)
+
     def join(self, hello: Hello, now: float) -> tuple[Seat, Welcome]:
         """Seats somebody, or brings them back to their seat. Raises JoinError."""
         if hello.resume:
             return self._resumed(hello, now)
-        if self.ladder.has_reached(REFUSE_JOINS):
-            raise JoinError(ErrorCode.OVERLOADED, retry_after_ms=self.rules.retry_after_ms)
         if hello.role is Role.SPECTATOR:
+            self._refuse_if_overloaded()
             if len(self.spectators) >= self.rules.max_spectators or self.ladder.has_reached(DROP_SPECTATORS):
                 raise JoinError(ErrorCode.ROOM_FULL, retry_after_ms=self.rules.retry_after_ms)
             seat = self._new_seat(SPECTATOR, now)
@@ -188,6 +195,7 @@ class Room:
         number = next((seat.number for seat in self.seats if seat.presence is Presence.EMPTY), None)
         if number is None:
             raise JoinError(ErrorCode.ROOM_FULL, retry_after_ms=self.rules.retry_after_ms)
+        self._refuse_if_overloaded()
         seat = self._new_seat(number, now)
         seat.visit, seat.inputs = self.seats[number].visit + 1, self.seats[number].inputs
         seat.presence, seat.resume, seat.came_at = Presence.HERE, self.new_token(), self.tick

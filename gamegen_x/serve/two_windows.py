@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import quote
 
 import httpx
 import numpy as np
@@ -88,9 +89,13 @@ def played(cfg: DictConfig, output: Path, chromium: str) -> dict[str, Any]:
         wish = {"name": ROOM, "num_players": NUM_WINDOWS, "world": cfg.world, "seed": cfg.seed}
         opened = httpx.post(f"{server.url}/rooms", json=wish, timeout=cfg.patience_s)
         fps = float(opened.raise_for_status().json()["fps"])
-        first_picture_s = [
-            round(window.enter(f"{server.url}/?room={ROOM}&quality={cfg.quality}"), 2) for window in both
-        ]
+        place = f"{server.url}/?room={ROOM}&quality={quote(cfg.quality or '')}"
+        first_picture_s = [round(window.enter(place), 2) for window in both]
+        shown = {window.quality() for window in both}
+        if cfg.quality is not None and shown != {cfg.quality}:
+            raise ValueError(
+                f"quality={cfg.quality} is none of this server's, or this browser cannot read it: it shows {shown}"
+            )
         rng = np.random.default_rng(cfg.seed)
         act(_presses(cfg, both, fps, cfg.warm_up_s, rng))
         before = server.room()
@@ -105,6 +110,7 @@ def played(cfg: DictConfig, output: Path, chromium: str) -> dict[str, Any]:
     return {
         "server_ready_s": server.ready_s,
         "first_picture_s": first_picture_s,
+        "quality": sorted(shown),
         "windows": [of_window(each, cfg.seconds, cfg.stall_s) for each in seen],
         "world_ticks_per_second": round(ticks / ((seen[0].stop - seen[0].start) / 1000), 2),
         "server": _of_server(before, after),

@@ -70,6 +70,10 @@ class Window:
         found: dict[str, Any] = self.page.evaluate("ggx.sample()")
         return found
 
+    def quality(self) -> str:
+        """The tier that the page asked for."""
+        return str(self.page.evaluate("ggx.quality"))
+
     def picture(self, side: int) -> npt.NDArray[np.uint8]:
         """The canvas as it is now, enlarged: `[side side 3]`."""
         data = str(self.page.evaluate(CANVAS)).partition(",")[2]

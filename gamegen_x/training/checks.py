@@ -35,6 +35,7 @@ def check_run(cfg: DictConfig) -> None:
     if not is_first_process():
         return  # the first has looked already, and may have begun to write
     check_output(Path(cfg.output), cfg.resume)
+    _check_play(cfg)
     check_foreign_files(cfg)
     if cfg.weights is not None:
         check_weights(Path(cfg.weights), cfg)
@@ -52,7 +53,6 @@ def check_run(cfg: DictConfig) -> None:
             f"give weights=<folder>, e.g. weights=outputs/snowglobe_{_stage_before(cfg.stage)}/weights"
         )
     check_data(to_dict(cfg.data))
-    check_play(cfg)
     if "msdit" in cfg.task and cfg.data.content == "frames" and cfg.data.get("state") is not None:
         raise ValueError(
             f"task={cfg.stage} is told a state that is drawn beside latents, and data.content=frames has none; "
@@ -72,8 +72,8 @@ def check_run(cfg: DictConfig) -> None:
         )
 
 
-def check_play(cfg: DictConfig) -> None:
-    """What is played along is learned from, and what is to be learned from is played along."""
+def _check_play(cfg: DictConfig) -> None:
+    """Raises ValueError where play is asked for that is not learned from, or the reverse."""
     plays, share = cfg.data.get("play_along") is not None, OmegaConf.select(cfg, "task.past.played_share") or 0.0
     if cfg.stage == "decoder" and cfg.data.content == "frames":
         return
@@ -84,9 +84,10 @@ def check_play(cfg: DictConfig) -> None:
             f"data.content={cfg.data.content} and past.played_share={share}; set data.play_along=null"
         )
     if share and not plays:
+        needed = "" if cfg.data.content == "latents" else " and data.content=latents"
         raise ValueError(
             f"past.played_share={share}, but nobody plays the clips along; add "
-            "+play_along@data.play_along=default, or set past.played_share=0"
+            f"+play_along@data.play_along=default{needed}, or set past.played_share=0"
         )
 
 

@@ -55,9 +55,9 @@ class ShownPast:
                 f"own_share is a share and own_times are two times between 0 and 1, got {self.own_share} and "
                 f"{list(self.own_times)}"
             )
-        if not 0 <= self.played_share <= 1 - self.own_share:
+        if self.played_share < 0 or self.own_share + self.played_share > 1 + 1e-9:  # .8 and .2 are 1 and a rounding
             raise ValueError(
-                f"played_share and own_share are shares of the same clips and at most 1 together, got "
+                f"played_share and own_share are shares of the same clips, at least 0 and at most 1 together, got "
                 f"{self.played_share} and {self.own_share}"
             )
 
@@ -195,14 +195,17 @@ class FlowTask(Task):
         Clips of a batch have no order.
         """
         assert self.past is not None
-        own, played = self.past.own_share, 0.0 if batch.played is None else self.past.played_share
+        own, played = self.past.own_share, self.past.played_share
         num_own = moment.part_of(len(latents), own, OWN_CLIPS)
-        num_real = len(latents) - moment.part_of(len(latents), own + played, OWN_CLIPS)
-        if batch.played is not None:
-            first_played = num_own + num_real
-            latents = torch.cat([latents[:first_played], batch.played[first_played:].float()])
+        num_played = moment.part_of(len(latents), own + played, OWN_CLIPS) - num_own
+        if played and batch.played is None:
+            raise ValueError(f"past.played_share={played}, but nobody played these clips along: see data.play_along")
+        if num_played:
+            assert batch.played is not None
+            latents = torch.cat([latents[:-num_played], batch.played[-num_played:].float()])
         return latents if num_own == 0 else self.own_past(latents, num_own, conditions, moment)
 
+    @torch.no_grad()
     def own_past(
         self, latents: Float[Tensor, "b p t c h w"], num_own: int, conditions: Conditions, moment: Moment
     ) -> Float[Tensor, "b p t c h w"]:

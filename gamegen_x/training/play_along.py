@@ -86,6 +86,13 @@ class PlayAlong:
             "live": live,
         }
 
+    def fault_beside(self, vae: Path) -> str | None:
+        theirs = read_config(vae)
+        same = all(self.described[name] == theirs[name] for name in ("latent_shift", "latent_scale"))
+        if same and hash_file(self.folder / "vae.safetensors") == hash_file(vae / "vae.safetensors"):
+            return None
+        return f"{self.folder} plays in latents of another autoencoder than that of {vae}"
+
     def fault(self, record: WholeRecord) -> str | None:
         header, known = record.header, self.networks.action_space.keys
         missing = lacking(drawn_facts(self.described) or (), record.state)

@@ -127,6 +127,9 @@ class Counter:
     def made_with(self) -> Mapping[str, Any]:
         return {}
 
+    def fault_beside(self, vae: Path) -> str | None:
+        return None
+
     def fault(self, record: WholeRecord) -> str | None:
         return None
 

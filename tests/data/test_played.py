@@ -29,6 +29,9 @@ class Copyist:
     def made_with(self) -> Mapping[str, Any]:
         return {"name": self.name}
 
+    def fault_beside(self, vae: Path) -> str | None:
+        return None
+
     def fault(self, record: WholeRecord) -> str | None:
         return None
 

@@ -310,12 +310,13 @@ test("events and troubles are told in words", () => {
 test("figures are graded both ways", () => {
   assert.deepEqual([10, 100, 1000].map((each) => graded(each, [50, 500])), ["good", "fair", "poor"]);
   assert.deepEqual([24, 18, 5].map((each) => graded(each, [21, 14], true)), ["good", "fair", "poor"]);
-  const found = { fps: 24, targetFps: 24, block: 4, roundTripMs: 20, ageMs: 30, serverMs: 82, kbps: 40, delayTicks: 0, desyncs: 0, skipped: 0, tick: 7, step: "fewer_steps", sim: "wifi" };
+  const found = { fps: 24, targetFps: 24, block: 4, roundTripMs: 20, ageMs: 30, serverMs: 82, kbps: 40, pictures: "h264 64x64", delayTicks: 0, desyncs: 0, skipped: 0, tick: 7, step: "fewer_steps", sim: "wifi" };
   const lineOf = (changes, wanted) => figureLines({ ...found, ...changes }).find(([name]) => name === wanted);
   assert.deepEqual(lineOf({}, "sim"), ["sim", "wifi", "fair"]);
   assert.deepEqual(lineOf({}, "server"), ["server", "82.0 ms", "good"]); // of the 167 that a block of four has
   assert.deepEqual(lineOf({ block: 1 }, "server"), ["server", "82.0 ms", "poor"]);
-  assert.deepEqual(lineOf({}, "quality"), ["quality", "fewer steps", "fair"]);
+  assert.deepEqual(lineOf({}, "server is"), ["server is", "at fewer steps", "fair"]);
+  assert.equal(lineOf({}, "pictures")[1], "h264 64x64");
 });
 
 test("keys that the server does not take are no silent matter", () => {
@@ -324,7 +325,7 @@ test("keys that the server does not take are no silent matter", () => {
   assert.equal(refusalOf("text_not_understood"), "");
 });
 
-/** WebCodecs, as far as the page asks for it: a decoder that makes a frame of each chunk and keeps the order of its calls. */
+/** WebCodecs, as far as the page asks for it: what is decoded comes out when it is flushed, and then a key is needed again. */
 class OneDecoder {
   static made = [];
   static async isConfigSupported({ codec }) {
@@ -332,7 +333,7 @@ class OneDecoder {
     return { supported: codec !== "avc1.ffffff" };
   }
   constructor({ output }) {
-    Object.assign(this, { output, state: "unconfigured", needsKey: true });
+    Object.assign(this, { output, state: "unconfigured", needsKey: true, inside: [] });
     OneDecoder.made.push(this);
   }
   configure(config) {
@@ -341,15 +342,17 @@ class OneDecoder {
   decode({ type, data }) {
     if (this.needsKey && type !== "key") throw new Error("a key is needed");
     this.needsKey = false;
-    if (data[0] === 255) this.isBroken = true;
-    else this.output({ value: data[0], isClosed: false, close() { this.isClosed = true; } });
+    this.inside.push(data[0]);
   }
   async flush() {
     await new Promise((done) => setTimeout(done, 5 * Math.random()));
     this.needsKey = true;
-    if (this.isBroken) {
-      this.state = "closed";
-      throw new Error("broken");
+    for (const value of this.inside.splice(0)) {
+      if (value === BROKEN) {
+        this.state = "closed";
+        throw new Error("broken");
+      }
+      if (value !== LOST) this.output({ value, isClosed: false, close() { this.isClosed = true; } });
     }
   }
   close() {
@@ -357,6 +360,7 @@ class OneDecoder {
   }
 }
 
+const [BROKEN, LOST] = [255, 254];
 const api = () => ({ VideoDecoder: OneDecoder, EncodedVideoChunk: class { constructor(init) { Object.assign(this, init); } }, createImageBitmap: async (frame) => frame });
 const payloadOf = (...values) => new Uint8Array(values.flatMap((value) => [1, 0, 0, 0, value]));
 
@@ -375,18 +379,43 @@ test("blocks of video are read in the order in which they came, each from its ow
   assert.equal(reader.decoder.config.codec, "avc1.f4001f");
 });
 
-test("after a block that cannot be read the next one is, by a new decoder", async () => {
-  const reader = new PictureReader(api());
+for (const [said, value] of [["cannot be read", BROKEN], ["lacks a picture", LOST]]) {
+  test(`after a block that ${said} the next one is read, by a new decoder`, async () => {
+    const reader = new PictureReader(api());
+    const before = OneDecoder.made.length;
+    const blocks = [[1], [2, value], [3, 4]].map((values) => reader.read({ codec: "avc1.f4001f", payload: payloadOf(...values) }));
+    const [first, broken, next] = await Promise.allSettled(blocks);
+    assert.deepEqual([first.status, broken.status, next.status], ["fulfilled", "rejected", "fulfilled"]);
+    assert.deepEqual(next.value.map((frame) => frame.value), [3, 4]);
+    assert.equal(OneDecoder.made.length - before, 2);
+  });
+}
+
+test("a decoder that does not answer keeps no later block waiting", async (context) => {
+  context.mock.timers.enable({ apis: ["setTimeout"] });
+  class Silent extends OneDecoder {
+    flush() {
+      return this === OneDecoder.made[before] ? new Promise(() => {}) : Promise.resolve(this.inside.splice(0).forEach((value) => this.output({ value, close() {} })));
+    }
+  }
   const before = OneDecoder.made.length;
-  const blocks = [[1], [2, 255], [3, 4]].map((values) => reader.read({ codec: "avc1.f4001f", payload: payloadOf(...values) }));
-  const [first, broken, next] = await Promise.allSettled(blocks);
-  assert.deepEqual([first.status, broken.status, next.status], ["fulfilled", "rejected", "fulfilled"]);
-  assert.deepEqual(next.value.map(({ value }) => value), [3, 4]);
-  assert.equal(OneDecoder.made.length - before, 2);
+  const reader = new PictureReader({ ...api(), VideoDecoder: Silent });
+  const [stuck, next] = [[1], [2]].map((values) => reader.read({ codec: "avc1.f4001f", payload: payloadOf(...values) }));
+  stuck.catch(() => {});
+  for (let turn = 0; turn < 10; turn += 1) await Promise.resolve();
+  context.mock.timers.tick(2000);
+  await assert.rejects(stuck, /does not answer/);
+  assert.deepEqual((await next).map(({ value }) => value), [2]);
 });
 
-test("a picture that cannot be read is said, and leaves what is shown", async () => {
-  const view = new View({ getContext: () => ({}) }, null, { reader: { read: () => Promise.reject(new Error("broken")) } });
-  await assert.rejects(view.take({ seq: 1, tick: 0, count: 1, codec: "jpeg", payload: new Uint8Array() }, 24, () => {}), /broken/);
-  assert.equal(view.queue.length, 0);
+test("a block that cannot be read gives its credit back and is told of, and so are those after it", async (context) => {
+  context.mock.method(console, "error", () => {});
+  const [told, shown] = [[], []];
+  const results = [false, false, true, false];
+  const reader = { read: async () => (results.shift() ? [{ width: 8, height: 8 }] : Promise.reject(new Error("broken"))) };
+  const view = new View({ getContext: () => ({}) }, null, { reader, onUnread: (codec, inRow) => told.push([codec, inRow]) });
+  for (const seq of [1, 2, 3, 4]) await view.take({ seq, tick: seq, count: 1, codec: "avc1.f4001f" }, 24, (frame) => shown.push(frame.seq));
+  assert.deepEqual(shown, [1, 2, 4]);
+  assert.deepEqual(told.map(([, inRow]) => inRow), [1, 2, 1]);
+  assert.equal(view.queue.length, 1);
 });

@@ -14,7 +14,7 @@ from test_game_loop import frame_of, made, played, seated
 from websockets.sync.client import connect
 
 from gamegen_x.config import CONFIGS, build
-from gamegen_x.serve.frame_codec import EncodedBlock, Jpeg, split_pictures
+from gamegen_x.serve.frame_codec import Jpeg, split_pictures
 from gamegen_x.serve.h264 import CODECS, H264
 from gamegen_x.serve.host import build_tiers
 
@@ -35,11 +35,20 @@ def video():
     return seen
 
 
+class Views:
+    """Grey, at once."""
+
+    can_skip = is_ready = True
+
+    async def draw(self, block):
+        return [[np.full((16, 16, 3), 90, np.uint8)] * 2 for _ in block.states]
+
+
 def decoded(packets):
     """What a decoder that saw nothing before makes of a block."""
     decoder = av.CodecContext.create("h264", "r")
     frames = [frame for packet in packets for frame in decoder.decode(av.Packet(packet))] + decoder.decode(None)
-    return np.stack([frame.reformat(format="rgb24", src_colorspace="ITU709").to_ndarray() for frame in frames])
+    return np.stack([frame.to_ndarray(format="rgb24") for frame in frames])  # colours as the stream says they are
 
 
 def psnr_db(made, real):
@@ -69,6 +78,7 @@ def test_what_a_block_is_said_to_be_holds_what_it_is(video, pixel_format):
     profile, _, level = first[place : place + 3]
     said = bytes.fromhex(tier.codec.removeprefix("avc1."))
     assert profile == said[0]
+    assert b"x264" not in first  # its encoder's settings, which no player needs
     assert level <= said[2]
 
 
@@ -84,12 +94,6 @@ def test_slow_codecs_leave_the_event_loop_alone_and_each_view_is_encoded_once(mo
     threads, encode = [], H264.encode
     monkeypatch.setattr(H264, "encode", lambda *given: threads.append(threading.get_ident()) or encode(*given))
 
-    class Views:
-        can_skip = is_ready = True
-
-        async def draw(self, block):
-            return [[np.full((16, 16, 3), 90, np.uint8)] * 2 for _ in block.states]
-
     room, loop = made(Views())
     one, other = seated(room, loop, SMALL), seated(room, loop, CRISP)
     asyncio.run(played(loop, lambda: loop.num_drawn >= 3))
@@ -100,10 +104,28 @@ def test_slow_codecs_leave_the_event_loop_alone_and_each_view_is_encoded_once(mo
     assert np.abs(decoded(split_pictures(frame.payload)).astype(int) - 90).max() <= 2
 
 
-def test_a_view_of_two_who_look_is_encoded_once():
-    block = EncodedBlock([[np.zeros((16, 16, 3), np.uint8)]] * BLOCK)
-    block.encode([(0, SMALL), (0, SMALL)])
-    assert block.payload(0, SMALL) is block.payload(0, SMALL)
+def test_nobody_waits_for_the_codec_of_another(monkeypatch):
+    may_go = threading.Event()
+    monkeypatch.setattr(H264, "encode", lambda _, pictures: may_go.wait(60) and [b""] * len(pictures))
+
+    async def watched():
+        room, loop = made(Views())
+        small, crisp = seated(room, loop, SMALL), seated(room, loop, CRISP)
+        playing = asyncio.create_task(loop.run())
+        while (shown := frame_of(crisp)) is None:
+            await asyncio.sleep(0.01)
+        early, late = frame_of(small), None
+        loop.viewers.remove(crisp)  # and who leaves meanwhile disturbs nobody
+        may_go.set()
+        while late is None:
+            await asyncio.sleep(0.01)
+            late = frame_of(small)
+        playing.cancel()
+        await asyncio.gather(playing, return_exceptions=True)
+        return shown, early, late
+
+    crisp, early, late = asyncio.run(watched())
+    assert (crisp.codec, early, late.codec) == ("jpeg", None, SMALL.codec)
 
 
 def test_players_ask_for_it_and_simple_clients_still_get_jpeg(server):
@@ -119,6 +141,8 @@ def test_players_ask_for_it_and_simple_clients_still_get_jpeg(server):
 def test_a_server_without_an_encoder_offers_the_rest_and_one_without_jpeg_ends(monkeypatch, caplog):
     tiers = serve_config().tiers
     assert [tier.name for tier in build_tiers(tiers)] == ["crisp", "light", "thin", "h264"]
+    with pytest.raises(ValueError, match="names of their own"):
+        build_tiers([*tiers, tiers[0]])
     monkeypatch.setattr("gamegen_x.serve.h264.ENCODER", "libnothing")
     assert [tier.name for tier in build_tiers(tiers)] == ["crisp", "light", "thin"]
     assert "quality h264 is not offered: this build of PyAV has no libnothing" in caplog.text
@@ -131,3 +155,5 @@ def test_impossible_numbers_are_refused():
         H264(name="x", crf=60, preset="veryfast", pixel_format="yuv444p")
     with pytest.raises(ValueError, match="'rgb'"):
         H264(name="x", crf=20, preset="veryfast", pixel_format="rgb")
+    with pytest.raises(ValueError, match="'veryfst'"):
+        H264(name="x", crf=20, preset="veryfst", pixel_format="yuv444p")

@@ -482,6 +482,12 @@ def test_an_overloaded_room_gives_up_spectators_then_joins_then_time_and_recover
     with pytest.raises(JoinError) as refusal:
         table.join()
     assert refusal.value.code is ErrorCode.OVERLOADED
+    seats = table.room.seats
+    table.room.seats = seats[:1]  # whoever finds no seat is told so, and waits for one
+    with pytest.raises(JoinError) as refusal:
+        table.join()
+    assert refusal.value.code is ErrorCode.ROOM_FULL
+    table.room.seats = seats
     stopped = table.room.tick
     assert table.play(10) == [None] * 10
     assert table.room.tick == stopped

@@ -1,6 +1,7 @@
 """A model that plays recorded sessions along, and the decoder that reads what it writes."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from gamegen_x.data.records import RecordHeader
 from gamegen_x.games.dynamics import RulesDynamics
 from gamegen_x.schema.action_space import ActionSpace
 from gamegen_x.schema.caption import Instruction
-from gamegen_x.training.checks import check_play, check_run
+from gamegen_x.training.checks import check_run
 from gamegen_x.training.play_along import PlayAlong
 from gamegen_x.training.randomness import Moment
 from gamegen_x.world.facts import stacked
@@ -127,17 +128,30 @@ def test_what_decides_what_is_played_is_in_the_name_of_the_cache_and_nothing_els
         assert made_with(**change) != player.made_with()
 
 
+def compose_train(*overrides):
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return compose("train", overrides=[*overrides])
+
+
 def test_only_who_learns_on_play_is_given_play_and_never_without_weights(tmp_path):
     with pytest.raises(ValueError, match=r"data\.play_along is for task=decoder with data\.content=frames"):
         check_run(configure(tmp_path, "task=vae", "data.play_along={_target_: x}"))
-    latents = ["task=instruct", "data.content=latents"]
+    doom = ["experiment=vizdoom_instruct", f"weights={WEIGHTS.replace('snowglobe-duo', 'vizdoom-duel')}"]
+    doom += [f"data.dataset.folder={tmp_path}", f"output={tmp_path / 'run'}"]
+    for split in ("train", "val"):
+        (tmp_path / split).mkdir()
+        (tmp_path / split / "a.tar").touch()
+    plays, learns = "+play_along@data.play_along=default", "past.played_share=0.5"
     with pytest.raises(ValueError, match=r"past\.played_share above 0"):
-        check_play(configure(tmp_path, *latents, "data.play_along={_target_: x}"))
+        check_run(compose_train(*doom, plays))
     with pytest.raises(
         ValueError, match=r"past\.played_share=0\.5, but nobody plays the clips along; add \+play_along"
     ):
-        check_play(configure(tmp_path, *latents, "past.played_share=0.5"))
-    check_play(configure(tmp_path, *latents, "past.played_share=0.5", "data.play_along={_target_: x}"))
+        check_run(compose_train(*doom, learns))
+    cfg = compose_train(*doom, learns, plays)  # as docs/training.md has it
+    check_run(cfg)
+    assert build(cfg.data.play_along).fault_beside(Path(cfg.weights)) is None
+    assert "another autoencoder" in build(cfg.data.play_along).fault_beside(Path(WEIGHTS))
     with pytest.raises(ValueError, match="task=decoder stands on a trained vae, but weights is null"):
         check_run(configure(tmp_path, "task=decoder", *WITHOUT_WEIGHTS))
 

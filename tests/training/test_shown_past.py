@@ -69,7 +69,13 @@ def test_what_follows_a_played_past_is_still_the_truth(tmp_path, batch):
         task.zero_grad()
         learned[name] = task.losses(replace(batch, played=played), MOMENT)["loss"]
     assert learned["played"] != learned["real"]
+    task.past = replace(task.past, played_share=0.0)
     assert torch.equal(learned["real"], task.losses(batch, MOMENT)["loss"])
+
+
+def test_a_batch_that_nobody_played_along_is_refused(tmp_path, batch):
+    with pytest.raises(ValueError, match="nobody played these clips along"):
+        make_task(tmp_path, "past.played_share=0.5").losses(batch, MOMENT)
 
 
 def test_a_past_of_their_own_making_drawn_at_the_end_of_time_is_the_data(tmp_path, batch):
@@ -107,5 +113,8 @@ def test_passes_that_look_at_a_past_are_not_run_again(tmp_path):
 def test_shares_and_times_of_a_past_are_checked():
     with pytest.raises(ValueError, match="between 0 and 1"):
         ShownPast(own_share=0.5, own_times=[0.9, 0.3], played_share=0.0)
+    ShownPast(own_share=0.8, own_times=[0.3, 0.9], played_share=0.2)
+    with pytest.raises(ValueError, match=r"at least 0 and at most 1 together, got -0\.1"):
+        ShownPast(own_share=0.5, own_times=[0.3, 0.9], played_share=-0.1)
     with pytest.raises(ValueError, match=r"at most 1 together, got 0\.6 and 0\.5"):
         ShownPast(own_share=0.5, own_times=[0.3, 0.9], played_share=0.6)

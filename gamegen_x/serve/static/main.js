@@ -15,6 +15,7 @@ import { nameOf, refusalOf, sentenceOf, troubleOf } from "./words.js";
 const $ = (id) => document.getElementById(id);
 const query = new URLSearchParams(location.search);
 const MOST_HISTORY = 500;
+const MOST_UNREAD = 3; // blocks in a row, until the page goes on in JPEG
 const SEATINGS = new Set(["joined", "left", "away", "back"]);
 const TYPED = new Set(["text", "number", "search", "textarea"]); // fields that take letters
 const OWN_KEYS = { checkbox: ["Space"], "select-one": ["Space", "Enter", "ArrowUp", "ArrowDown"] }; // of other fields
@@ -32,7 +33,7 @@ async function start() {
 }
 
 async function play(facts, room) {
-  const qualities = await readable(facts.tiers);
+  const qualities = await namesOfReadable(facts.tiers);
   const quality = qualities.find((name) => name === query.get("quality")) ?? qualities[0];
   $("play").hidden = false;
   document.querySelectorAll("[data-play]").forEach((each) => (each.hidden = false));
@@ -42,7 +43,8 @@ async function play(facts, room) {
   const isCalm = matchMedia("(prefers-reduced-motion: reduce)").matches;
   const log = new PlayLog();
   const onPicture = (now, tick, frame) => log.picture(now, tick, frame.input_tick, ageOf(page, now, frame.t_generated));
-  const view = new View($("view"), $("marks"), { isCalm, onPicture });
+  const onUnread = (codec, inRow) => codec !== JPEG && inRow >= MOST_UNREAD && go({ quality: "" }); // every browser reads JPEG
+  const view = new View($("view"), $("marks"), { isCalm, onPicture, onUnread });
   const page = { facts, room, view, log, qualities, quality, here: new Set(), colours: facts.player_colours, history: [], status: null, world: facts.worlds[0], step: "full", film: null };
   const role = query.get("role") === "spectator" ? "spectator" : "player";
   page.session = new Session({ room, role, token: identity(), hear: (kind, message) => hear(page, kind, message) });
@@ -56,6 +58,8 @@ async function play(facts, room) {
   });
   addSettings(page);
   addButtons(page);
+  const wanted = query.get("quality");
+  if (wanted && wanted !== quality) remember(page, `Pictures come as ${quality}: “${wanted}” is none that this server has and this browser reads`);
   page.line.open();
   requestAnimationFrame((now) => turn(page, now));
   setInterval(() => lookAtStatus(page), 2000);
@@ -64,7 +68,7 @@ async function play(facts, room) {
 }
 
 /** The names of the tiers that this browser reads; everybody reads the first. */
-async function readable(tiers) {
+async function namesOfReadable(tiers) {
   const isRead = await Promise.all(tiers.map(({ codec }) => canRead(codec)));
   return tiers.filter((_, place) => isRead[place]).map(({ name }) => name);
 }
@@ -107,7 +111,7 @@ function seatKey(page) {
 
 function hear(page, kind, message) {
   if (kind === "welcome") welcome(page, message);
-  else if (kind === "frame") page.view.take(message, page.session.welcome.fps, (frame) => page.session.shown(frame.seq)).catch(() => unreadable(page, message));
+  else if (kind === "frame") page.view.take(message, page.session.welcome.fps, (frame) => page.session.shown(frame.seq));
   else if (kind === "event") happened(page, message);
   else if (kind === "quality") page.step = message.name;
   else if (kind === "error") {
@@ -115,12 +119,6 @@ function hear(page, kind, message) {
     else if (message.code === "rate_limited") tell($("say-said"), "One sentence after the other.", true);
     else if (refusalOf(message.code)) showCaption(page, refusalOf(message.code));
   }
-}
-
-/** A picture that this browser cannot read: with the codec that every browser reads it goes on. */
-function unreadable(page, frame) {
-  page.session.shown(frame.seq); // its credit is free again
-  if (frame.codec !== JPEG) go({ quality: "" });
 }
 
 function welcome(page, message) {
@@ -242,9 +240,10 @@ function heldBits(page) {
 
 function showFigures(page, now) {
   const { session, view, line } = page;
-  const seconds = (now - (page.figuresAt ?? now - 250)) / 1000;
-  const kbps = (line.bytesIn - (page.bytesBefore ?? 0)) / 1000 / seconds;
-  page.kbps = page.kbps === undefined ? kbps : 0.8 * page.kbps + 0.2 * kbps;
+  if (page.figuresAt !== undefined) {
+    const kbps = (line.bytesIn - page.bytesBefore) / Math.max(now - page.figuresAt, 1);
+    page.kbps = page.kbps === undefined ? kbps : 0.8 * page.kbps + 0.2 * kbps;
+  }
   page.figuresAt = now;
   page.bytesBefore = line.bytesIn;
   page.figures = {
@@ -254,7 +253,8 @@ function showFigures(page, now) {
     roundTripMs: session.estimate?.roundTripMs() ?? 0,
     ageMs: ageOf(page, now, view.stats.generatedAt) ?? 0,
     serverMs: page.status?.block_ms.p50 ?? 0,
-    kbps: page.kbps,
+    kbps: page.kbps ?? 0,
+    pictures: `${page.quality} ${view.picture?.width ?? 0}x${view.picture?.height ?? 0}`,
     delayTicks: session.delay,
     desyncs: session.numDesyncs,
     skipped: page.status?.skipped_ticks ?? 0,
@@ -361,14 +361,16 @@ function addButtons(page) {
   $("show-settings").addEventListener("click", () => {
     $("settings").hidden = !$("settings").hidden;
     $("show-settings").setAttribute("aria-expanded", String(!$("settings").hidden));
-    if (!$("settings").hidden) addKeyMap(page);
+    if ($("settings").hidden) return;
+    addKeyMap(page);
+    $("settings").scrollIntoView({ block: "nearest" }); // below the picture, on a narrow screen
   });
   $("leave").addEventListener("click", () => {
     page.line.close();
     sessionStorage.removeItem(seatKey(page));
     location.search = "";
   });
-  $("watch").addEventListener("click", () => (location.search = new URLSearchParams({ room: page.room, role: "spectator" })));
+  $("watch").addEventListener("click", () => go({ role: "spectator" }));
   $("say").addEventListener("submit", (event) => {
     event.preventDefault();
     const text = $("sentence").value.trim();

@@ -8,9 +8,9 @@ const MOST_WAITING = 8; // pictures
 const HIDDEN_MS = 1000; // not drawn for so long: the page was hidden, shows the newest block and forgets the rest
 
 export class View {
-  /** `onPicture(now, tick, frame)` is told of every picture that is drawn for the first time. */
-  constructor(canvas, marks, { isCalm = false, onPicture = () => {}, reader = new PictureReader() } = {}) {
-    Object.assign(this, { canvas, marks, isCalm, onPicture, reader });
+  /** `onPicture(now, tick, frame)` is told of every picture that is drawn for the first time, `onUnread(codec, count)` of blocks in a row that could not be read. */
+  constructor(canvas, marks, { isCalm = false, onPicture = () => {}, onUnread = () => {}, reader = new PictureReader() } = {}) {
+    Object.assign(this, { canvas, marks, isCalm, onPicture, onUnread, reader, numUnreadInRow: 0 });
     this.context = canvas.getContext("2d", { alpha: false });
     this.queue = [];
     this.newestSeq = 0;
@@ -23,14 +23,24 @@ export class View {
     this.stats = { shownAt: [], ageMs: 0, numShown: 0, generatedAt: 0, stalledMs: 0 };
   }
 
-  /** Takes in a Frame: its pictures wait for their moment, one tick after the other. Rejects where they cannot be read. */
+  /** Takes in a Frame: its pictures wait for their moment, one tick after the other. */
   async take(frame, fps, onShown) {
-    const pictures = await this.reader.read(frame);
+    const pictures = await this.reader.read(frame).catch((mistake) => this.unread(frame, mistake, onShown));
+    if (pictures === undefined) return undefined;
+    this.numUnreadInRow = 0;
     if (frame.seq < this.newestSeq) return onShown(frame); // a later one was decoded sooner
     this.newestSeq = frame.seq;
     pictures.forEach((bitmap, place) => this.queue.push({ bitmap, frame, tick: frame.tick + place, isLast: place === pictures.length - 1, gap: 1000 / fps, onShown }));
     while (this.queue.length > Math.max(MOST_WAITING, 2 * frame.count)) this.drop();
     return undefined;
+  }
+
+  /** A frame that this browser cannot read gives its credit back, as if it had been shown. */
+  unread(frame, mistake, onShown) {
+    console.error(`block ${frame.seq} in ${frame.codec} cannot be read: ${mistake.message}`);
+    this.numUnreadInRow += 1;
+    onShown(frame);
+    this.onUnread(frame.codec, this.numUnreadInRow);
   }
 
   drop() {
