@@ -1,6 +1,6 @@
 """Averages weights of one descent, parameter by parameter: what lies between two trainings, or what several agree on.
 
-python -m gamegen_x.average "weights=[weights/vizdoom-duel,outputs/vizdoom_played/weights]" "shares=[0.75,0.25]"
+python -m gamegen_x.average "weights=[outputs/one/weights,outputs/other/weights]" "shares=[0.75,0.25]"
 
 Networks that went on from the same weights can be averaged as they are ("model soups", Wortsman et al. 2022).
 Those that began anew cannot: what comes out is noise.
@@ -25,13 +25,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 OF_EACH = ("made_by",)  # what may differ
+DTYPES = ("float32", "bfloat16", "float16")
 
 
 @entry_point("average")
 def main(cfg: DictConfig) -> None:
+    if isinstance(cfg.weights, str):
+        raise ValueError(f"weights are two or more folders, as weights=[one,other], got {cfg.weights!r}")
     folders, output = [Path(folder) for folder in cfg.weights], Path(cfg.output)
     shares = [1 / max(len(folders), 1)] * len(folders) if cfg.shares is None else [float(each) for each in cfg.shares]
     check_shares(folders, shares)
+    if cfg.dtype not in DTYPES:
+        raise ValueError(f"dtype is one of {', '.join(DTYPES)}, got {cfg.dtype!r}")
     if (output / CONFIG).exists():
         raise ValueError(f"{output} holds weights already; choose another folder with output=<folder>")
     described = same_description(folders)
@@ -84,13 +89,13 @@ def averaged(states: Sequence[Mapping[str, Tensor]], shares: Sequence[float]) ->
     found = {}
     for name, first in states[0].items():
         each = [state[name] for state in states]
-        if first.is_floating_point():
+        if all(value.equal(first) for value in each):
+            found[name] = first  # to the bit: latents of an autoencoder that nobody trained stay those of its caches
+        elif first.is_floating_point():
             total = shares[0] * first.float()
             for value, share in zip(each[1:], shares[1:], strict=True):
                 total = total + share * value.float()
             found[name] = total.to(first.dtype)
-        elif all(value.equal(first) for value in each):
-            found[name] = first
         else:
             raise ValueError(f"{name} is not the same in all of the weights, and has no mean")
     return found

@@ -53,6 +53,11 @@ def test_shares_are_one_for_each_and_one_together(tmp_path, shares):
         check_shares([tmp_path / "a", tmp_path / "b"], shares)
 
 
+def test_what_is_equal_stays_to_the_bit():
+    state = {"weight": torch.randn(1000, generator=torch.Generator().manual_seed(0))}
+    assert torch.equal(averaged([state, dict(state)], [0.7, 0.3])["weight"], state["weight"])
+
+
 def test_what_has_no_mean_must_be_equal():
     states = [{"count": torch.tensor(number)} for number in (1, 2)]
     with pytest.raises(ValueError, match="count is not the same"):

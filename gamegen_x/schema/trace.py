@@ -91,9 +91,7 @@ class Trace:
     def load(cls, folder: str | Path) -> Trace:
         """Raises ValueError that names the file at fault and what was expected."""
         folder = Path(folder)
-        for name in ("trace.json", "events.jsonl", "actions.npy", "state.npz"):
-            if not (folder / name).is_file():
-                raise ValueError(f"{folder} is not a finished trace: {name} is missing")
+        _check_finished(folder)
         try:
             header = _read_header(folder)
             events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
@@ -124,9 +122,12 @@ class Trace:
 
     @classmethod
     def load_header(cls, folder: str | Path) -> dict[str, Any]:
-        """What `trace.json` says, without the arrays. Raises ValueError where it cannot be read."""
+        """What `trace.json` says, without the arrays. Raises ValueError where a file is missing or it is broken."""
+        _check_finished(Path(folder))
         try:
-            return _read_header(Path(folder))
+            header = _read_header(Path(folder))
+            ActionSpace.from_dict(header["action_space"])
+            return {**header, "outcome": dict(header["outcome"])}
         except UNREADABLE as mistake:
             raise ValueError(f"{folder} is not a readable trace: {mistake}") from mistake
 
@@ -161,6 +162,12 @@ class Trace:
         ]
         events += [{"type": "text", "frame": e.frame, "seat": e.seat, "text": e.text} for e in self.text_events]
         return sorted(events, key=lambda event: event["frame"])
+
+
+def _check_finished(folder: Path) -> None:
+    for name in ("trace.json", "events.jsonl", "actions.npy", "state.npz"):
+        if not (folder / name).is_file():
+            raise ValueError(f"{folder} is not a finished trace: {name} is missing")
 
 
 def _read_header(folder: Path) -> dict[str, Any]:

@@ -29,7 +29,7 @@ _NOTE = 6  # kind of a unit: x264 tells its settings in 600 bytes, to every bloc
 
 @dataclass(frozen=True, kw_only=True)
 class H264(Tier):
-    """About as crisp as the best JPEG in a fifth to a half of its bytes, for a millisecond of a core and block.
+    """A decibel less crisp than the best JPEG, in a fifth to two fifths of its bytes; a millisecond of a core a block.
 
     Nothing refers to another block, so that any may be skipped, and one encoding serves all who look.
     """

@@ -91,7 +91,9 @@ class PlayAlong:
         same = all(self.described[name] == theirs[name] for name in ("latent_shift", "latent_scale"))
         if same and hash_file(self.folder / "vae.safetensors") == hash_file(vae / "vae.safetensors"):
             return None
-        return f"{self.folder} plays in latents of another autoencoder than that of {vae}"
+        return (
+            f"{self.folder} plays in latents of another autoencoder than that of {vae}, or of the same in another dtype"
+        )
 
     def fault(self, record: WholeRecord) -> str | None:
         header, known = record.header, self.networks.action_space.keys

@@ -130,9 +130,12 @@ def test_a_browser_without_a_decoder_plays_on_in_jpeg(browser, server):
     page.add_init_script("delete window.VideoDecoder")
     page.goto(f"{server.url}/?room=home&quality=h264")
     page.wait_for_selector("#trouble", state="hidden")
-    becomes_true(page, "ggx.view.stats.numShown > 3")
-    assert page.evaluate("[ggx.quality, ggx.qualities]") == ["crisp", ["crisp", "light", "thin"]]
-    context.close()
+    try:
+        becomes_true(page, "ggx.view.stats.numShown > 3")
+        assert page.evaluate("[ggx.quality, ggx.qualities]") == ["crisp", ["crisp", "light", "thin"]]
+        assert "Pictures come as crisp: “h264”" in page.inner_text("#history")
+    finally:
+        context.close()
 
 
 def test_the_whole_picture_and_the_keys_are_on_the_screen_of_a_narrow_window(windows):

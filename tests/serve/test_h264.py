@@ -113,6 +113,7 @@ def test_nobody_waits_for_the_codec_of_another(monkeypatch):
         small, crisp = seated(room, loop, SMALL), seated(room, loop, CRISP)
         playing = asyncio.create_task(loop.run())
         while (shown := frame_of(crisp)) is None:
+            assert not playing.done()
             await asyncio.sleep(0.01)
         early, late = frame_of(small), None
         loop.viewers.remove(crisp)  # and who leaves meanwhile disturbs nobody
@@ -124,7 +125,10 @@ def test_nobody_waits_for_the_codec_of_another(monkeypatch):
         await asyncio.gather(playing, return_exceptions=True)
         return shown, early, late
 
-    crisp, early, late = asyncio.run(watched())
+    try:
+        crisp, early, late = asyncio.run(asyncio.wait_for(watched(), 60))
+    finally:
+        may_go.set()
     assert (crisp.codec, early, late.codec) == ("jpeg", None, SMALL.codec)
 
 

@@ -159,6 +159,13 @@ def test_a_folder_of_sessions_is_replayed_where_an_earlier_run_stopped(cfg, tmp_
     again = list(replay_all(logs[:1], tmp_path / "traces", SHOWN, partial(replay, pictures=SHOWN, video=VIDEO)))
     assert [each["is"] for each in again] == ["left_out"]  # other pictures stand there
     assert "pictures of 'truth'" in again[0]["said"]
+    (tmp_path / "traces" / logs[0].stem / "trace.json").write_text(
+        "{}"
+    )  # damage to one keeps no other from being replayed
+    (tmp_path / "traces" / logs[1].stem / "state.npz").unlink()
+    told = list(replay_all(logs, tmp_path / "traces", TRUTH, replay_one))
+    assert [each["is"] for each in told] == ["left_out", "left_out", "found"]
+    assert "state.npz is missing" in line_of(told[1])
 
 
 def test_a_session_that_nobody_saw_does_not_end_a_replay_of_its_folder(cfg, tmp_path):

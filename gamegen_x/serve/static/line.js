@@ -6,8 +6,7 @@ import { PROTOCOL } from "./wire.js";
 export const PATIENCE_MS = 4000; // for an answer, and for a socket to open
 const STEP_MS = 16;
 const WAIT_MS = [250, 500, 1000, 2000, 4000];
-const BUSY_MS = 1500; // between two questions for a seat, of a server that answers
-const BUSY = new Set(["room_full", "overloaded"]);
+const FULL_MS = 1500; // between two questions for a seat
 const WARM_UP_MS = 1000; // between two looks at a server that warms up
 const GIVEN_UP = 4000; // the close code of a socket that this page gives up
 const RESTARTING = 1012; // the registered close code of a server that restarts
@@ -114,7 +113,7 @@ export class Line {
     const isFinal = FINAL.has(said);
     this.isRestarting = said === "going_away";
     this.tell(isFinal ? "over" : "waiting", said || `the connection was lost (${code})`);
-    this.again(isFinal, BUSY.has(said) ? BUSY_MS : null);
+    this.again(isFinal, said === "room_full" ? FULL_MS : null); // who is overloaded is asked less and less
   }
 
   /** `wait` is for a server that answers; where nothing does, patience grows from try to try. */

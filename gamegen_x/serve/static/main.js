@@ -58,8 +58,6 @@ async function play(facts, room) {
   });
   addSettings(page);
   addButtons(page);
-  const wanted = query.get("quality");
-  if (wanted && wanted !== quality) remember(page, `Pictures come as ${quality}: “${wanted}” is none that this server has and this browser reads`);
   page.line.open();
   requestAnimationFrame((now) => turn(page, now));
   setInterval(() => lookAtStatus(page), 2000);
@@ -137,7 +135,10 @@ function welcome(page, message) {
   $("say").hidden = message.role !== "player" || !page.facts.sentences.length;
   $("keys").hidden = message.role !== "player";
   showHere(page);
+  const wanted = query.get("quality");
+  const isOther = wanted && wanted !== page.quality; // said last, so that it is seen
   remember(page, message.role === "player" ? `You are ${nameOf(message.seat)}` : "You are watching");
+  if (isOther) remember(page, `Pictures come as ${page.quality}: “${wanted}” is none that this server has and this browser reads`);
 }
 
 function happened(page, event) {
