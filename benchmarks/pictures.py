@@ -11,11 +11,11 @@ import simplejpeg
 from omegaconf import DictConfig
 
 from benchmarks.measuring import Ratio, Rule, run_in_turn, times_faster
+from benchmarks.played import played
 from benchmarks.rows import Row
 from benchmarks.settings import composed
 from gamegen_x.config import build
 from gamegen_x.games.door import Frame
-from gamegen_x.games.snowglobe import Snowglobe
 from gamegen_x.serve.frame_codec import Jpeg, Tier
 
 Blocks = Sequence[Sequence[Frame]]
@@ -24,7 +24,7 @@ Blocks = Sequence[Sequence[Frame]]
 def measure(settings: DictConfig, rule: Rule) -> list[Row]:
     tiers: dict[str, Tier] = {tier.name: build(tier) for tier in composed("serve").tiers}
     ours, peer = tiers[settings.tier], tiers[settings.beside]
-    blocks = _played(settings, rule)
+    blocks = _seen(settings, rule)
     sent = [[tier.encode(block) for block in blocks] for tier in (ours, peer)]
     seconds = len(blocks) * settings.block / settings.fps
     kilobytes = [sum(len(picture) for block in each for picture in block) / 1000 / seconds for each in sent]
@@ -44,22 +44,13 @@ def measure(settings: DictConfig, rule: Rule) -> list[Row]:
     ]
 
 
-def _played(settings: DictConfig, rule: Rule) -> Blocks:
-    """What one player of each world sees while everybody holds keys as players do."""
-    cfg = composed("record", "game=snowglobe", "output=unused")
+def _seen(settings: DictConfig, rule: Rule) -> Blocks:
+    """What the first player of each world sees."""
     blocks = []
     for seed in range(rule.seed, rule.seed + settings.num_worlds):
-        game: Snowglobe = build(cfg.game)
-        game.reset(seed=seed)
-        rngs = [np.random.default_rng([seed, n]) for n in range(game.num_players)]
-        bots = build(cfg.bots).players(game.keys, rngs)
-        for _ in range(settings.num_blocks):
-            block = []
-            for _ in range(settings.block):
-                facts = game.facts_now()
-                game.state = game.advanced(game.state, np.stack([bot.press(facts) for _, bot in bots]))
-                block.append(next(iter(game.views(game.state).values())))
-            blocks.append(block)
+        game, states = played(settings.num_players, settings.num_blocks * settings.block, seed)
+        views = [next(iter(game.views(state).values())) for state in states[1:]]
+        blocks += [views[first : first + settings.block] for first in range(0, len(views), settings.block)]
     return blocks
 
 

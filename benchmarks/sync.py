@@ -11,10 +11,8 @@ import numpy as np
 from omegaconf import DictConfig
 
 from benchmarks.measuring import Ratio, Rule, run_in_turn, times_faster
+from benchmarks.played import played
 from benchmarks.rows import Row
-from benchmarks.settings import composed
-from gamegen_x.config import build
-from gamegen_x.games.snowglobe import Snowglobe
 from gamegen_x.serve.delta import Packed, StateCodec
 from gamegen_x.serve.protocol import Delta, Message, decode_server, encode
 from gamegen_x.world.sphere import frame_at, moved, random_directions
@@ -24,23 +22,8 @@ PEER = "JSON of the whole state"
 
 
 def measure(settings: DictConfig, rule: Rule) -> list[Row]:
-    played = _played(settings, rule)
-    return [_size_row(played, settings), *_time_rows(_crowded(played, settings, rule), settings, rule)]
-
-
-def _played(settings: DictConfig, rule: Rule) -> list[WorldState]:
-    """States of a session in which everybody holds keys as players do."""
-    overrides = ("game=snowglobe", "output=unused", f"game.num_players={settings.num_players}")
-    cfg = composed("record", *overrides)
-    game: Snowglobe = build(cfg.game)
-    game.reset(seed=rule.seed)
-    bots = build(cfg.bots).players(game.keys, [np.random.default_rng([rule.seed, n]) for n in range(game.num_players)])
-    states = [game.state]
-    for _ in range(settings.num_ticks):
-        facts = game.facts_now()
-        game.state = game.advanced(game.state, np.stack([bot.press(facts) for _, bot in bots]))
-        states.append(game.state)
-    return states
+    _, states = played(settings.num_players, settings.num_ticks, rule.seed)
+    return [_size_row(states, settings), *_time_rows(_crowded(states, settings, rule), settings, rule)]
 
 
 def _crowded(states: list[WorldState], settings: DictConfig, rule: Rule) -> list[WorldState]:

@@ -137,15 +137,17 @@ class Split:
         if self.needs_frames:
             for reader in self._frame_caches():
                 reader.prepare()
+        is_encoded = self.vae is None or all(cache.is_complete() for cache in self._latent_caches())
+        if is_encoded and not self._played:
+            return
         for reader in self._frame_caches():
             reader.open_what_is_there()
         for played in self._played.values():
             played.prepare()
-        if self.vae is None or all(cache.is_complete() for cache in self._latent_caches()):
-            return
-        encoder = self.vae.encoder()
-        for cache in self._latent_caches():
-            cache.prepare(encoder)
+        if self.vae is not None and not is_encoded:
+            encoder = self.vae.encoder()
+            for cache in self._latent_caches():
+                cache.prepare(encoder)
 
     def open(self) -> None:
         """Opens the caches. Raises ValueError where too much is damaged."""

@@ -114,9 +114,8 @@ class ModelProcess:
         self._free = list(range(max_rooms))
         self._memory = SharedMemory(create=True, size=max_rooms * self.shape.room_bytes)
         self._pipe: Pipe | None = None
-        self._requests: Requests = (
-            SimpleQueue()
-        )  # of a room: one that is waited for, and those of which nobody waits any more
+        # Of a room: one request that is waited for, and those of which nobody waits any more.
+        self._requests: Requests = SimpleQueue()
         self._waiting: dict[int, tuple[float, asyncio.Future[bool]]] = {}
         self._count = 0
         self._progress_at = 0.0
