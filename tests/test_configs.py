@@ -27,6 +27,7 @@ NETWORKS_OF = {
     "decoder": {"vae", "text_encoder", "msdit", "instructnet", "small_decoder"},
     "pretrain": {"vae", "text_encoder", "msdit"},
     "instruct": {"vae", "text_encoder", "msdit", "instructnet"},
+    "distill": {"vae", "text_encoder", "msdit", "instructnet"},
     "dynamics": {"vae", "text_encoder", "msdit", "instructnet", "transition"},
 }
 ONE_STEP = [
@@ -163,7 +164,8 @@ def test_every_experiment_passes_the_check_and_stands_on_one_of_the_others(name)
         may_follow = {
             "pretrain": {"vae"},
             "instruct": {"pretrain", "instruct"},
-            "decoder": {"instruct", "dynamics"},
+            "distill": {"instruct"},
+            "decoder": {"instruct", "distill", "dynamics"},
             "dynamics": {"instruct"},
         }
         assert earlier.stage in may_follow[cfg.stage]

@@ -10,8 +10,10 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float
 
+from gamegen_x.data.surfaces import Surfaces
 from gamegen_x.world.drawing import draw_places
 from gamegen_x.world.facts import Facts
+from gamegen_x.world.floor_plan import FloorPlan
 
 _RAY, _OF_OTHERS = 4, 4  # numbers of a ray beside the waves of its place; layers of another player
 
@@ -24,7 +26,8 @@ class FirstPersonDrawer:
     looks (cosine, sine; a ray is what a picture depends on: Plücker rays of camera-conditioned models, here in a
     plane), the place it looks from (x and y, and `num_frequencies` waves of each, the finest `half / 2^(n - 2)` long);
     then for every slot, where that player would be seen if no wall were between: presence, nearness, and the cosine and
-    sine of the way it faces as seen from here. Walls are for the network to learn.
+    sine of the way it faces as seen from here. With `surfaces` then what the view shows of the map's walls and floor,
+    and for every slot presence where no wall is between; without, walls are for the network to learn.
     """
 
     num_slots: int
@@ -34,6 +37,7 @@ class FirstPersonDrawer:
     num_frequencies: int
     view_angle: float  # degrees from the left edge of the picture to the right one
     near: float  # units: so far away nearness is a half
+    surfaces: Surfaces | None = None
     facts: ClassVar[Sequence[str]] = ("position", "angle")
 
     def __post_init__(self) -> None:
@@ -45,7 +49,8 @@ class FirstPersonDrawer:
 
     @property
     def num_channels(self) -> int:
-        return self.frames_per_latent * (_RAY + 4 * self.num_frequencies + _OF_OTHERS * self.num_slots)
+        more = 0 if self.surfaces is None else self.surfaces.num_channels + self.num_slots
+        return self.frames_per_latent * (_RAY + 4 * self.num_frequencies + _OF_OTHERS * self.num_slots + more)
 
     def draw(
         self,
@@ -55,11 +60,20 @@ class FirstPersonDrawer:
     ) -> Float[np.ndarray, "p t c h w"]:
         position = np.asarray(facts["position"], np.float64)[..., :2]
         angle = np.deg2rad(np.asarray(facts["angle"], np.float64))
-        rays = self._rays(position, angle, size)
-        latents = (len(position) // self.frames_per_latent, self.frames_per_latent)
-        shape = (rays.shape[1], latents[0], latents[1] * rays.shape[2], *size)
-        drawn = rays.swapaxes(0, 1).reshape(shape)
-        return np.concatenate([drawn, *self._others(position, angle, size)], axis=2, dtype=np.float32)
+        is_seen = None
+        drawn = [self._in_latents(self._rays(position, angle, size))]
+        if self.surfaces is not None:
+            plan = FloorPlan(self.middle, self.half, self.surfaces.boxes)
+            is_seen = self.surfaces.in_sight(plan, position)
+            of_map = self.surfaces.draw(plan, position, angle, self._reach, self.near, size)
+            drawn.append(self._in_latents(of_map))
+        others = self._others(position, angle, size, is_seen)
+        return np.concatenate([drawn[0], *others[:_OF_OTHERS], *drawn[1:], *others[_OF_OTHERS:]], 2, dtype=np.float32)
+
+    def _in_latents(self, frames: Float[np.ndarray, "t p c h w"]) -> Float[np.ndarray, "p t_latent c_latent h w"]:
+        num_frames, num_players, channels, *size = frames.shape
+        num_latents, inside = num_frames // self.frames_per_latent, self.frames_per_latent
+        return frames.swapaxes(0, 1).reshape(num_players, num_latents, inside * channels, *size)
 
     def _rays(
         self, position: npt.NDArray[np.float64], angle: npt.NDArray[np.float64], size: tuple[int, int]
@@ -76,7 +90,11 @@ class FirstPersonDrawer:
         return np.broadcast_to(channels, (*channels.shape[:3], height, width))
 
     def _others(
-        self, position: npt.NDArray[np.float64], angle: npt.NDArray[np.float64], size: tuple[int, int]
+        self,
+        position: npt.NDArray[np.float64],
+        angle: npt.NDArray[np.float64],
+        size: tuple[int, int],
+        is_seen: npt.NDArray[np.bool_] | None,  # t p q; None: nobody asks
     ) -> list[Float[np.ndarray, "p t c h w"]]:
         height, width = size
         away = position[:, None] - position[:, :, None]  # t p q 2: from p to q
@@ -88,7 +106,8 @@ class FirstPersonDrawer:
         x = (np.where(is_drawn, across, 0) + 1) / 2 * width - 0.5
         places = np.stack([x, np.full_like(x, height / 2 - 0.5)], axis=-1)
         faces = angle[:, None] - angle[:, :, None]
-        told = (np.ones_like(faces), self.near / (self.near + np.maximum(ahead, 0)), np.cos(faces), np.sin(faces))
+        told = [np.ones_like(faces), self.near / (self.near + np.maximum(ahead, 0)), np.cos(faces), np.sin(faces)]
+        told += [] if is_seen is None else [is_seen.astype(np.float64)]
         return [draw_places(places, is_drawn, self.frames_per_latent, self.num_slots, size, values) for values in told]
 
     @property

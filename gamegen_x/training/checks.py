@@ -19,6 +19,7 @@ NEEDED: Mapping[str, Sequence[str]] = {  # from the stages before
     "decoder": ("vae",),
     "pretrain": ("vae",),
     "instruct": ("vae", "text_encoder", "msdit"),
+    "distill": ("vae", "text_encoder", "msdit", "instructnet"),
     "dynamics": (),
 }
 ADDED_BY = {"decoder": "small_decoder", "dynamics": "transition"}  # stages that leave all other networks as they are
@@ -209,4 +210,4 @@ def is_first_process() -> bool:
 
 
 def _stage_before(stage: str) -> str:
-    return "pretrain" if stage == "instruct" else "vae"
+    return {"instruct": "pretrain", "distill": "instruct"}.get(stage, "vae")

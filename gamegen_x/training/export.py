@@ -34,6 +34,7 @@ KEPT = {
     "dynamics": ("vae", "text_encoder", "msdit", "instructnet", "small_decoder"),
     "pretrain": ("small_decoder", "transition"),
     "instruct": ("small_decoder", "transition"),
+    "distill": ("small_decoder", "transition"),
 }
 
 
@@ -47,7 +48,7 @@ def describe(cfg: DictConfig, task: Task, facts: Mapping[str, Any], made_by: Map
     if kept and list(before["action_space"]["keys"]) != list(space.keys):
         kept.pop("transition", None)  # it reads keys by their place in the vector
     described = {
-        "kind": "causal" if has_msdit and cfg.msdit.causal else "base",
+        "kind": _kind(cfg),
         **{name: facts[name] for name in ("fps", "height", "width")},
         # How many players one view may follow; where views do not see each other that is one, however many there were.
         "num_players": facts.get("num_players") if has_msdit and cfg.players is not None else 1,
@@ -67,6 +68,12 @@ def describe(cfg: DictConfig, task: Task, facts: Mapping[str, Any], made_by: Map
         stepped = {"places": to_dict(cfg.data.places)} if cfg.stage == "dynamics" else {}
         return {**before, **stepped, "networks": described["networks"], "made_by": made}
     return described
+
+
+def _kind(cfg: DictConfig) -> str:
+    if cfg.stage == "distill":
+        return "distilled"
+    return "causal" if "msdit" in cfg.task and cfg.msdit.causal else "base"
 
 
 def _sentences(facts: Mapping[str, Any], before: Mapping[str, Any]) -> list[str] | None:

@@ -42,10 +42,15 @@ class ShownPast:
     past as blurred as the one that it will stand on after a while of play (resampled past, after Guo et al. 2025). A
     `played_share` is shown what a model made of them where it played them along from far before (`data.play_along`):
     what gathers over seconds of play is put right then, for what follows is the truth (after Ross et al. 2011, DAgger).
+
+    With `own_passes` above 1 what the model made is in turn the past of what it makes: after so many passes over all
+    frames at once a frame stands on as many of the model's own (a rollout by Jacobi iteration; Self-Forcing, Huang et
+    al. 2025, makes the same frame by frame).
     """
 
     own_share: float
     own_times: Sequence[float]  # from, to
+    own_passes: int
     played_share: float
 
     def __post_init__(self) -> None:
@@ -55,6 +60,8 @@ class ShownPast:
                 f"own_share is a share and own_times are two times between 0 and 1, got {self.own_share} and "
                 f"{list(self.own_times)}"
             )
+        if self.own_passes < 1:
+            raise ValueError(f"own_passes is at least 1, got {self.own_passes}")
         if self.played_share < 0 or self.own_share + self.played_share > 1 + 1e-9:  # .8 and .2 are 1 and a rounding
             raise ValueError(
                 f"played_share and own_share are shares of the same clips, at least 0 and at most 1 together, got "
@@ -150,41 +157,14 @@ class FlowTask(Task):
         if self.past is None:
             velocity = self.model(shown, time, conditions, expected=given)
         else:
-            velocity = self.after_past(shown, point.latents, time, conditions, given)
+            velocity = after_past(self.model, shown, point.latents, time, conditions, given)
         counted = is_generated & batch.is_player[:, :, None] & self.learned_frames(batch, num_frames, moment)[:, None]
         weight = player_weight(batch, self.player_weight)
         flow = flow_matching_loss(velocity, point.velocity, counted, weight)
         if expected is None:
             return {"loss": flow}
-        surprised = surprise(
-            rearrange(latents, "b p ... -> (b p) ..."),
-            expected.mean,
-            expected.deviation,
-            rearrange(counted, "b p t -> (b p) t"),
-            None if weight is None else rearrange(weight, "b p ... -> (b p) ..."),
-        )
+        surprised = surprise_at(latents, expected, counted, weight)
         return {"loss": flow + surprised, "flow": flow, "surprise": surprised}
-
-    def after_past(
-        self,
-        shown: Float[Tensor, "b p t c h w"],
-        latents: Float[Tensor, "b p t c h w"],
-        time: Float[Tensor, "b p t"],
-        conditions: Conditions,
-        expected: Expectation | None = None,  # of every frame; None: found on the way
-    ) -> Float[Tensor, "b p t c h w"]:
-        """The velocity of every frame, each after the frames of `shown` before it, which stand at time 1."""
-        past = PastFrames(is_beside=True)
-        before, num_before = shown[:, :, :-1], shown.shape[2] - 1
-        self.model(
-            before,
-            torch.ones_like(time[:, :, :-1]),
-            conditions.frames(0, num_before),
-            past=past,
-            expected=None if expected is None else expected.frames(0, num_before),
-        )
-        past.freeze()
-        return self.model(latents, time, conditions, past=past, expected=expected)
 
     @torch.no_grad()
     def shown_past(
@@ -209,15 +189,17 @@ class FlowTask(Task):
     def own_past(
         self, latents: Float[Tensor, "b p t c h w"], num_own: int, conditions: Conditions, moment: Moment
     ) -> Float[Tensor, "b p t c h w"]:
-        """The first `num_own` clips as the model makes them in one step."""
+        """The first `num_own` clips as the model makes them in one step, each pass after the past made by the last."""
         assert self.past is not None
         own = latents[:num_own]
         low, high = self.past.own_times
         drawn = torch.rand(own.shape[:2], generator=moment.generator(OWN_TIMES)).to(own.device)
         time = repeat(low + (high - low) * drawn, "b p -> b p t", t=own.shape[2])
         point = point_on_flow(own, moment.noise_like(own, OWN_NOISE), time)
-        velocity = self.after_past(own, point.latents, time, conditions.clips(num_own))
-        return torch.cat([data_at_end(point.latents, velocity.float(), time), latents[num_own:]])
+        for _ in range(self.past.own_passes):
+            velocity = after_past(self.model, own, point.latents, time, conditions.clips(num_own))
+            own = data_at_end(point.latents, velocity.float(), time)
+        return torch.cat([own, latents[num_own:]])
 
     def blur_context(
         self, latents: Float[Tensor, "b p t c h w"], is_generated: Bool[Tensor, "b p t"], moment: Moment
@@ -305,3 +287,41 @@ class FlowTask(Task):
             )
         kept = torch.rand(len(batch), generator=moment.generator(STATE_DROP)) >= self.state_drop
         return {"state": batch.state, "has_state": kept.to(self.device)}
+
+
+def after_past(
+    model: GameGenX,
+    shown: Float[Tensor, "b p t c h w"],
+    latents: Float[Tensor, "b p t c h w"],
+    time: Float[Tensor, "b p t"],
+    conditions: Conditions,
+    expected: Expectation | None = None,  # of every frame; None: found on the way
+) -> Float[Tensor, "b p t c h w"]:
+    """The velocity of every frame, each after the frames of `shown` before it, which stand at time 1."""
+    past = PastFrames(is_beside=True)
+    before, num_before = shown[:, :, :-1], shown.shape[2] - 1
+    model(
+        before,
+        torch.ones_like(time[:, :, :-1]),
+        conditions.frames(0, num_before),
+        past=past,
+        expected=None if expected is None else expected.frames(0, num_before),
+    )
+    past.freeze()
+    return model(latents, time, conditions, past=past, expected=expected)
+
+
+def surprise_at(
+    latents: Float[Tensor, "b p t c h w"],
+    expected: Expectation,  # players folded into the batch
+    counted: Bool[Tensor, "b p t"],
+    weight: Float[Tensor, "b p t #c h w"] | None,
+) -> Float[Tensor, ""]:
+    """How little every player's latents were expected."""
+    return surprise(
+        rearrange(latents, "b p ... -> (b p) ..."),
+        expected.mean,
+        expected.deviation,
+        rearrange(counted, "b p t -> (b p) t"),
+        None if weight is None else rearrange(weight, "b p ... -> (b p) ..."),
+    )

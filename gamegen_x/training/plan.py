@@ -20,6 +20,7 @@ TRAINED = {
     "vae": ("vae", "critic"),
     "pretrain": ("text_encoder", "msdit"),
     "instruct": ("instructnet",),
+    "distill": ("msdit", "instructnet"),
     "decoder": ("small_decoder",),
     "dynamics": ("transition",),
 }
@@ -72,6 +73,8 @@ def make_plan(cfg: DictConfig) -> dict[str, Any]:
         thawed = unfrozen(cast(MSDiT, parts["msdit"]), cfg.task.unfreeze)
         num_trained += sum(weight.numel() for part in thawed for weight in _weights(part))
     num_frozen = sum(count or 0 for count in counts.values()) - num_trained
+    if cfg.stage == "distill":  # its teacher, and its critic
+        num_trained, num_frozen = 2 * num_trained, num_frozen + num_trained
     devices = cfg.trainer.devices if isinstance(cfg.trainer.devices, int) else 1
     world_size = devices * cfg.trainer.num_nodes
     buckets = loads(cfg, parts)

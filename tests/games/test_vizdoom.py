@@ -8,13 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from einops import rearrange
 from hydra import compose, initialize_config_dir
 from pettingzoo.test import parallel_api_test
 
 from gamegen_x.config import CONFIGS, build
 from gamegen_x.games.bots import Situation
-from gamegen_x.games.vizdoom_arena import arena_map, write_arena
+from gamegen_x.games.vizdoom_arena import arena_map, court_of, write_arena
 from gamegen_x.games.vizdoom_engine import _shared_memory
+from gamegen_x.world.floor_plan import FloorPlan
 
 pytest.importorskip("vizdoom", reason="ViZDoom is not installed: pip install 'gamegen-x[games]'")
 
@@ -204,3 +206,35 @@ def test_a_duellist_who_ran_into_something_turns_away():
     held, num_blocks = habit.decide(situation)
     assert {"left", "right"} & set(keys.decode(held))
     assert num_blocks in cfg.bots.habits.duel.turn_blocks
+
+
+def test_the_floor_plan_that_networks_are_told_is_what_the_engine_draws(played):
+    _, _, views, facts = played
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        state = build(compose("train", ["experiment=vizdoom_instruct"]).data.state)
+    surfaces, plan = (
+        state.drawer.surfaces,
+        FloorPlan(state.drawer.middle, state.drawer.half, state.drawer.surfaces.boxes),
+    )
+    place, angle = facts["position"][1:, :, :2].astype(np.float64), np.deg2rad(facts["angle"][1:].astype(np.float64))
+    drawn = surfaces.draw(plan, place, angle, 1.0, state.drawer.near, (8, 8))  # t p c h w
+    walls, floors = drawn[:, :, 46], drawn[:, :, 47]
+    cells = rearrange(views.astype(np.float64), "t p (h y) (w x) c -> t p h w (y x) c", y=8, x=8).mean(axis=4)
+    is_alive = (facts["health"][1:] > 0)[..., None, None]
+    sky = cells[(walls + floors == 0) & is_alive]
+    assert len(sky) > 1000
+    on_floor = (floors == 1) & is_alive
+    on_floor[:, :, 4:, 3:5] = False  # where the weapon is
+    x, y = (drawn[:, :, 48] * 512 + 512), (drawn[:, :, 48 + 1 + 2 * 5] * 512 + 512)
+    court = court_of(np.stack([x, y], -1))
+    strongest = np.where(court == 1, 0, 2)  # red in the red court, blue in the blue one
+    is_coloured = on_floor & ((court == 1) | (court == 2))
+    assert is_coloured.sum() > 100
+
+    def fits(pictures):  # walls hide, players fire: never all
+        shown, colour = pictures[is_coloured], strongest[is_coloured][:, None]
+        others = np.where(np.arange(3) == colour, 0, shown).max(axis=-1)
+        return (np.take_along_axis(shown, colour, axis=-1)[:, 0] > 2 * others).mean()
+
+    assert fits(cells) > 0.7 > fits(cells[:, :, :, ::-1]) + 0.1
+    assert sky.mean() < 60 < cells[on_floor].max(axis=1).mean()

@@ -112,9 +112,22 @@ def test_passes_that_look_at_a_past_are_not_run_again(tmp_path):
 
 def test_shares_and_times_of_a_past_are_checked():
     with pytest.raises(ValueError, match="between 0 and 1"):
-        ShownPast(own_share=0.5, own_times=[0.9, 0.3], played_share=0.0)
-    ShownPast(own_share=0.8, own_times=[0.3, 0.9], played_share=0.2)
+        ShownPast(own_share=0.5, own_times=[0.9, 0.3], own_passes=1, played_share=0.0)
+    ShownPast(own_share=0.8, own_times=[0.3, 0.9], own_passes=1, played_share=0.2)
     with pytest.raises(ValueError, match=r"at least 0 and at most 1 together, got -0\.1"):
-        ShownPast(own_share=0.5, own_times=[0.3, 0.9], played_share=-0.1)
+        ShownPast(own_share=0.5, own_times=[0.3, 0.9], own_passes=1, played_share=-0.1)
     with pytest.raises(ValueError, match=r"at most 1 together, got 0\.6 and 0\.5"):
-        ShownPast(own_share=0.5, own_times=[0.3, 0.9], played_share=0.6)
+        ShownPast(own_share=0.5, own_times=[0.3, 0.9], own_passes=1, played_share=0.6)
+
+
+def test_passes_over_all_frames_at_once_end_in_the_rollout_that_goes_frame_by_frame(tmp_path, batch):
+    def shown(passes):
+        overrides = ["past.own_share=1.0", "past.own_times=[0.0, 0.0]", f"past.own_passes={passes}"]
+        return seen(make_task(tmp_path, *overrides), batch)[1]
+
+    once, *others = (shown(passes) for passes in (1, 2, 3))
+    num_frames = once.shape[2]
+    assert num_frames == 2  # of which the second stands on the first: two passes are the whole rollout
+    assert torch.equal(once[:, :, 0], others[0][:, :, 0])
+    assert not torch.equal(once[:, :, 1], others[0][:, :, 1])
+    assert torch.equal(others[0], others[1])

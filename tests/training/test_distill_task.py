@@ -1,0 +1,144 @@
+"""Distillation: a student that looks once, its teacher, and a critic that knows what it makes."""
+
+import copy
+
+import pytest
+import torch
+from hydra.errors import InstantiationException
+
+from gamegen_x.config import build
+from gamegen_x.diffusion.flow import distribution_matching_loss
+from gamegen_x.sampling.networks import Networks
+from gamegen_x.sampling.stream_sampler import StreamSampler
+from gamegen_x.training.randomness import Moment
+from gamegen_x.training.run import run
+from tests.training.small_run import configure
+from tests.training.train_command import WITHOUT_WEIGHTS
+
+MOMENT = Moment(0, 0, 0, 0)
+
+
+def make_task(folder, *overrides):
+    torch.manual_seed(0)
+    task = build(configure(folder, "task=distill", *WITHOUT_WEIGHTS, *overrides).task)
+    with torch.no_grad():
+        for parameter in task.model.parameters():
+            parameter += 0.02 * torch.randn_like(parameter)  # an untrained model predicts nothing
+    task.weights_loaded({"msdit", "instructnet"})
+    return task
+
+
+@pytest.fixture
+def batch(tmp_path):
+    data = build(configure(tmp_path, "task=distill", *WITHOUT_WEIGHTS, "data.batch_size=4").data)
+    data.prepare_data()
+    data.setup("fit")
+    return next(iter(data.train_dataloader()))
+
+
+def gradients(module):
+    return [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
+
+
+def test_where_critic_and_teacher_agree_a_student_goes_nowhere(tmp_path, batch):
+    task = make_task(tmp_path)
+    assert task.losses(batch, MOMENT)["matched"] < 1e-9  # of which rounding is all
+    with torch.no_grad():
+        for parameter in task.critic.parameters():
+            parameter += 0.02 * torch.randn_like(parameter)
+    losses = task.losses(batch, MOMENT)
+    assert losses["matched"] > 1e-4
+    losses["matched"].backward()
+    assert any(gradient.abs().max() > 0 for gradient in gradients(task.model))
+    assert gradients(task.critic) == gradients(task.teacher) == []
+
+
+def test_a_critic_learns_from_what_the_student_makes_alone(tmp_path, batch):
+    task = make_task(tmp_path)
+    losses = task.losses(batch, MOMENT)
+    losses["critic"].backward(retain_graph=True)
+    assert gradients(task.model) == []
+    assert any(gradient.abs().max() > 0 for gradient in gradients(task.critic))
+    losses["truth"].backward()
+    assert any(gradient.abs().max() > 0 for gradient in gradients(task.model))
+    assert torch.equal(
+        losses["loss"], losses["matched"] + 0.5 * losses["truth"] + losses["critic"] + losses["surprise"]
+    )
+
+
+def test_every_trained_parameter_learns_and_the_teacher_stays(tmp_path, batch):
+    task = make_task(tmp_path, "precision=bf16", "past.own_passes=2")
+    taught = copy.deepcopy(task.teacher.state_dict())
+    with task.autocast():
+        loss = task.losses(batch, MOMENT)["loss"]
+    loss.backward()
+    assert [name for name, weight in task.trained_parameters().items() if weight.grad is None] == []
+    assert not any(name.startswith("teacher.") for name in task.saved_state())
+    torch.optim.SGD(task.trained_parameters().values(), lr=0.1).step()
+    assert all(torch.equal(value, taught[name]) for name, value in task.teacher.state_dict().items())
+
+
+def test_matching_finds_the_modes_of_a_distribution_where_a_mean_square_finds_their_mean():
+    """Two ways on, -1 and 1, each as likely. Scores are known exactly: nothing here is a network."""
+    generator = torch.Generator().manual_seed(0)
+    made = (0.1 * torch.randn(256, generator=generator)).requires_grad_()
+
+    def data_seen(points, time, modes):
+        """E[data | point] where data is one of `modes`, noised as the line from noise to data does."""
+        nearness = -((points[:, None] - time * modes[None]).square()) / (2 * (1 - time) ** 2)
+        return nearness.softmax(dim=1) @ modes
+
+    for _ in range(300):
+        time = 0.5 + 0.4 * torch.rand((), generator=generator)
+        points = time * made.detach() + (1 - time) * torch.randn(256, generator=generator)
+        real = data_seen(points, time, torch.tensor([-1.0, 1.0]))
+        fake = data_seen(points, time, made.detach())
+        shaped = [value.view(1, 256, 1, 1, 1) for value in (made, real, fake)]
+        loss = distribution_matching_loss(*shaped, torch.ones(1, 256, dtype=torch.bool))
+        (gradient,) = torch.autograd.grad(loss, made)
+        with torch.no_grad():
+            made -= 0.02 * 256 * gradient
+    assert (made.abs() - 1).abs().mean() < 0.15
+    assert 0.3 < (made > 0).float().mean() < 0.7
+
+
+def test_matching_counts_what_is_generated_and_weighs_it():
+    made, real, fake = torch.zeros(1, 2, 1, 1, 1), torch.ones(1, 2, 1, 1, 1), torch.zeros(1, 2, 1, 1, 1)
+    everything, first = torch.tensor([[True, True]]), torch.tensor([[True, False]])
+    assert distribution_matching_loss(made, real, fake, everything) == 0.5  # a step of size one
+    fake[:, 1] = 1.0
+    assert distribution_matching_loss(made, real, fake, everything) == 0.25
+    assert distribution_matching_loss(made, real, fake, first) == 0.5
+    weight = torch.tensor([3.0, 1.0]).view(1, 2, 1, 1, 1)
+    assert distribution_matching_loss(made, real, fake, everything, weight) == 0.375
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("task.compared_times=[0.6, 0.2]", "compared_times are two times from 0 to below 1, got"),
+        ("task.truth_weight=-1", "truth_weight is at least 0, got -1"),
+        ("task.past=null", "a student learns on its own play, and past is null"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(tmp_path, override, said):
+    with pytest.raises(InstantiationException, match=said):
+        make_task(tmp_path, override)
+
+
+def test_distilled_weights_say_so_and_play(tmp_path):
+    short = ["steps=2", "trainer.val_check_interval=2", "sampler.window=2"]
+    weights = None
+    for stage in ("vae", "pretrain", "instruct", "distill"):
+        before = [] if weights is None else [f"weights={weights}"]
+        cfg = configure(tmp_path, f"task={stage}", f"output={tmp_path / stage}", *short, *before)
+        weights = run(cfg, "the command")
+    networks = Networks.load(weights)
+    assert networks.kind == "distilled"
+    assert networks.sampler_settings.num_steps == 1
+    live = {"num_slots": 2, "undo_ticks": 1, "precision": "fp32", "uses_small_decoder": False, "pass_players": 1.0}
+    sampler = StreamSampler(networks, networks.sampler_settings, **live)
+    stream = sampler.start("a world", 0, 1)
+    keys = torch.zeros(2, networks.vae.temporal_factor, networks.action_space.num_keys)
+    (frames,) = sampler.step([stream], [keys])
+    assert frames.shape[:3] == (2, networks.vae.temporal_factor, 3)
