@@ -148,16 +148,22 @@ class GameLoop:
         """First what is encoded at once; then what takes longer, each view and tier in a thread of its own."""
         here = [(each, each.view(self.room.here), self._tier(each)) for each in self.viewers if each.seat.is_here]
         due = [(viewer, view, tier) for viewer, view, tier in here if self.num_drawn % tier.every == 0]
-        slow = {(view, tier) for _, view, tier in due if tier.is_slow}
-        for is_slow in (False, True):
-            if is_slow:
-                await asyncio.gather(*(asyncio.to_thread(pictures.payload, view, tier) for view, tier in slow))
-            for viewer, view, tier in due:
-                if tier.is_slow == is_slow and viewer in self.viewers:  # who left meanwhile has seen enough
-                    reflected = min(reflects.get(viewer.seat.number, -1), block.last_tick)
-                    viewer.seat.outbox.put(self._frame(block, tier, pictures.payload(view, tier), reflected))
-                    viewer.watch_line(self.clock.now(), self.room.rules.ladder)
-            self.wake_everybody()
+        quick = [one for one in due if not one[2].is_slow]
+        slow = [one for one in due if one[2].is_slow]
+        self._hand_over(quick, block, pictures, reflects)
+        to_encode = {(view, tier) for _, view, tier in slow}
+        await asyncio.gather(*(asyncio.to_thread(pictures.payload, view, tier) for view, tier in to_encode))
+        self._hand_over(slow, block, pictures, reflects)
+
+    def _hand_over(
+        self, due: Sequence[tuple[Viewer, int, Tier]], block: Block, pictures: EncodedBlock, reflects: Mapping[int, int]
+    ) -> None:
+        for viewer, view, tier in due:
+            if viewer in self.viewers:  # who left meanwhile has seen enough
+                reflected = min(reflects.get(viewer.seat.number, -1), block.last_tick)
+                viewer.seat.outbox.put(self._frame(block, tier, pictures.payload(view, tier), reflected))
+                viewer.watch_line(self.clock.now(), self.room.rules.ladder)
+        self.wake_everybody()
 
     def _frame(self, block: Block, tier: Tier, payload: bytes, reflects: int) -> Frame:
         return Frame(
