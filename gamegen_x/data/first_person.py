@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -46,6 +47,11 @@ class FirstPersonDrawer:
                 "a view is between 0 and 180 degrees wide, and half and near are above 0, got "
                 f"view_angle={self.view_angle}, half={self.half}, near={self.near}"
             )
+        assert self.surfaces is None or self.plan  # which refuses boxes that are none
+
+    @cached_property
+    def plan(self) -> FloorPlan:
+        return FloorPlan(self.middle, self.half, () if self.surfaces is None else self.surfaces.boxes)
 
     @property
     def num_channels(self) -> int:
@@ -60,15 +66,12 @@ class FirstPersonDrawer:
     ) -> Float[np.ndarray, "p t c h w"]:
         position = np.asarray(facts["position"], np.float64)[..., :2]
         angle = np.deg2rad(np.asarray(facts["angle"], np.float64))
-        is_seen = None
-        drawn = [self._in_latents(self._rays(position, angle, size))]
+        drawn = [self._in_latents(self._rays(position, angle, size)), *self._others(position, angle, size)]
         if self.surfaces is not None:
-            plan = FloorPlan(self.middle, self.half, self.surfaces.boxes)
-            is_seen = self.surfaces.in_sight(plan, position)
-            of_map = self.surfaces.draw(plan, position, angle, self._reach, self.near, size)
-            drawn.append(self._in_latents(of_map))
-        others = self._others(position, angle, size, is_seen)
-        return np.concatenate([drawn[0], *others[:_OF_OTHERS], *drawn[1:], *others[_OF_OTHERS:]], 2, dtype=np.float32)
+            of_map = self.surfaces.draw(self.plan, position, angle, self._reach, self.near, size)
+            in_sight = self.plan.in_sight(position).astype(np.float64)
+            drawn += [self._in_latents(of_map), self._where_others_are(position, angle, size)(in_sight)]
+        return np.concatenate(drawn, axis=2, dtype=np.float32)
 
     def _in_latents(self, frames: Float[np.ndarray, "t p c h w"]) -> Float[np.ndarray, "p t_latent c_latent h w"]:
         num_frames, num_players, channels, *size = frames.shape
@@ -90,25 +93,35 @@ class FirstPersonDrawer:
         return np.broadcast_to(channels, (*channels.shape[:3], height, width))
 
     def _others(
-        self,
-        position: npt.NDArray[np.float64],
-        angle: npt.NDArray[np.float64],
-        size: tuple[int, int],
-        is_seen: npt.NDArray[np.bool_] | None,  # t p q; None: nobody asks
+        self, position: npt.NDArray[np.float64], angle: npt.NDArray[np.float64], size: tuple[int, int]
     ) -> list[Float[np.ndarray, "p t c h w"]]:
+        draw = self._where_others_are(position, angle, size)
+        ahead, _ = self._towards(position, angle)
+        faces = angle[:, None] - angle[:, :, None]
+        told = (np.ones_like(faces), self.near / (self.near + np.maximum(ahead, 0)), np.cos(faces), np.sin(faces))
+        return [draw(values) for values in told]
+
+    def _where_others_are(
+        self, position: npt.NDArray[np.float64], angle: npt.NDArray[np.float64], size: tuple[int, int]
+    ) -> Callable[[npt.NDArray[np.float64]], Float[np.ndarray, "p t c h w"]]:
+        """Draws values `[t p q]` where player p would see player q if no wall were between."""
         height, width = size
-        away = position[:, None] - position[:, :, None]  # t p q 2: from p to q
-        forward = np.stack([np.cos(angle), np.sin(angle)], axis=-1)[:, :, None]
-        right = np.stack([np.sin(angle), -np.cos(angle)], axis=-1)[:, :, None]
-        ahead, aside = (away * forward).sum(-1), (away * right).sum(-1)
+        ahead, aside = self._towards(position, angle)
         across = aside / np.maximum(ahead, 1e-6) / self._reach
         is_drawn = (ahead > 0) & (np.abs(across) < 2)  # a body's middle may be outside while its shoulder is not
         x = (np.where(is_drawn, across, 0) + 1) / 2 * width - 0.5
         places = np.stack([x, np.full_like(x, height / 2 - 0.5)], axis=-1)
-        faces = angle[:, None] - angle[:, :, None]
-        told = [np.ones_like(faces), self.near / (self.near + np.maximum(ahead, 0)), np.cos(faces), np.sin(faces)]
-        told += [] if is_seen is None else [is_seen.astype(np.float64)]
-        return [draw_places(places, is_drawn, self.frames_per_latent, self.num_slots, size, values) for values in told]
+        return lambda values: draw_places(places, is_drawn, self.frames_per_latent, self.num_slots, size, values)
+
+    @staticmethod
+    def _towards(
+        position: npt.NDArray[np.float64], angle: npt.NDArray[np.float64]
+    ) -> tuple[Float[np.ndarray, "t p q"], Float[np.ndarray, "t p q"]]:
+        """How far ahead of player p, and to the right, player q stands."""
+        away = position[:, None] - position[:, :, None]
+        forward = np.stack([np.cos(angle), np.sin(angle)], axis=-1)[:, :, None]
+        right = np.stack([np.sin(angle), -np.cos(angle)], axis=-1)[:, :, None]
+        return (away * forward).sum(-1), (away * right).sum(-1)
 
     @property
     def _reach(self) -> float:

@@ -23,20 +23,21 @@ class Surfaces:
     Channels of a video frame: for two columns in each cell nearness of the wall (of its plane: the size that it is seen
     in), and the place on the map where the ray meets it; how much of the cell is wall, and how much is floor; for the
     ray through the cell's middle the place where it meets the floor, and the height at which it meets the wall, where
-    it does. Places are x and y in halves of the map, with `num_frequencies` waves of each, heights are in walls.
+    it does. Places are x and y in halves of the map, with `num_frequencies` waves of each, the finest
+    `half / 2^(n - 2)` long; heights are in walls, with as many waves, the finest a wall's height / 2^(n - 1) long.
     """
 
     boxes: Sequence[Sequence[float]]  # on the map, left, low, right, high: nobody sees through them
     eye_height: float  # map units
     wall_height: float
-    picture_height: float  # of what is seen at a distance of 1
-    num_frequencies: int  # waves, the finest `half / 2^(n - 2)` long
+    proportion: float  # height by width of what a view shows at any distance
+    num_frequencies: int
 
     def __post_init__(self) -> None:
-        if not 0 < self.eye_height < self.wall_height or not self.picture_height > 0:
+        if not 0 < self.eye_height < self.wall_height or not self.proportion > 0:
             raise ValueError(
-                "eyes are between the floor and the top of the walls, and a picture is higher than 0; got eye_height="
-                f"{self.eye_height}, wall_height={self.wall_height} and picture_height={self.picture_height}"
+                "eyes are between the floor and the top of the walls, and a view is higher than 0; got eye_height="
+                f"{self.eye_height}, wall_height={self.wall_height} and proportion={self.proportion}"
             )
 
     @property
@@ -60,15 +61,15 @@ class Surfaces:
         columns = np.broadcast_to(columns, (*columns.shape[:3], height, width))
 
         fine = self._walls(plan, position, angle, reach, width * _FINE)
-        is_wall, is_floor = self._seen(fine.ahead, height * _FINE)
+        is_wall, is_floor = self._seen(fine.ahead, self._rise(height * _FINE, reach))
         shares = [
             share.reshape(*angle.shape, height, _FINE, width, _FINE).mean(axis=(3, 5))[:, :, None]
             for share in (is_wall, is_floor)
         ]
 
         middle = self._walls(plan, position, angle, reach, width)
-        is_wall, is_floor = self._seen(middle.ahead, height)
-        rise = self._rise(height)[:, None]  # h 1
+        rise = self._rise(height, reach)
+        is_wall, is_floor = self._seen(middle.ahead, rise)
         ahead = self.eye_height / np.maximum(-rise, 1e-9)  # of the floor
         floor = position[:, :, None, None] + middle.ways[:, :, None] * np.minimum(ahead, plan.half * 4)[..., None]
         of_floor = np.moveaxis(self._waves(plan, floor) * is_floor[..., None], -1, 2)
@@ -76,14 +77,6 @@ class Surfaces:
         angles = 2 * np.pi * up * 2.0 ** np.arange(self.num_frequencies)
         of_height = np.concatenate([up, np.sin(angles), np.cos(angles)], axis=-1) * is_wall[..., None]
         return np.concatenate([columns, *shares, of_floor, np.moveaxis(of_height, -1, 2)], axis=2)
-
-    def in_sight(self, plan: FloorPlan, position: Float[np.ndarray, "t p 2"]) -> Bool[np.ndarray, "t p p"]:
-        """Whether no wall stands between two players."""
-        away = position[:, None] - position[:, :, None]
-        distance = np.linalg.norm(away, axis=-1)
-        ways = away / np.maximum(distance, 1e-9)[..., None]
-        from_where = np.broadcast_to(position[:, :, None], away.shape)
-        return np.asarray(plan.distances(from_where, ways) >= distance)
 
     def _walls(self, plan: FloorPlan, position: Numbers, angle: Numbers, reach: float, num_columns: int) -> _Walls:
         across = ((np.arange(num_columns) + 0.5) / num_columns * 2 - 1) * reach
@@ -95,13 +88,13 @@ class Surfaces:
         ahead = plan.distances(places, ways / length[:, None]) / length
         return _Walls(ahead, places + ways * ahead[..., None], ways)
 
-    def _rise(self, num_rows: int) -> Float[np.ndarray, " rows"]:
+    def _rise(self, num_rows: int, reach: float) -> Float[np.ndarray, "rows 1"]:
         """How far up the rays of rows go at a distance of 1."""
-        return (0.5 - (np.arange(num_rows) + 0.5) / num_rows) * self.picture_height
+        return (0.5 - (np.arange(num_rows)[:, None] + 0.5) / num_rows) * 2 * reach * self.proportion
 
-    def _seen(self, ahead: Numbers, num_rows: int) -> tuple[Bool[np.ndarray, "t p h w"], Bool[np.ndarray, "t p h w"]]:
+    def _seen(self, ahead: Numbers, rise: Numbers) -> tuple[Bool[np.ndarray, "t p h w"], Bool[np.ndarray, "t p h w"]]:
         """Which rays meet a wall, and which the floor before it; the others see the sky."""
-        height = self.eye_height + self._rise(num_rows)[:, None] * ahead[:, :, None]
+        height = self.eye_height + rise * ahead[:, :, None]
         return (height >= 0) & (height <= self.wall_height), height < 0
 
     def _waves(self, plan: FloorPlan, places: Float[np.ndarray, "*any 2"]) -> Float[np.ndarray, "*any c"]:

@@ -9,7 +9,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-LEAST_CORRECTION = 1e-3  # of latents of unit size
+_LEAST_CORRECTION = 1e-3  # of latents of unit size
 
 
 @dataclass(frozen=True)
@@ -61,17 +61,17 @@ def flow_matching_loss(
 def distribution_matching_loss(
     made: Float[Tensor, "*batch t c h w"],
     real: Float[Tensor, "*batch t c h w"],  # data that a teacher sees in what was made, once noise was added
-    fake: Float[Tensor, "*batch t c h w"],  # data that a critic sees there, which knows how what is made looks
+    fake: Float[Tensor, "*batch t c h w"],  # data that is seen there by who learned from what is made
     is_generated: Bool[Tensor, "*batch t"],  # context frames, and absent players, do not count
     weight: Float[Tensor, "*batch t #c h w"] | None = None,
 ) -> Float[Tensor, ""]:
     """Half the square of a step from `fake` to `real`; its gradient moves what was made that way.
 
     Distribution matching distillation (Yin et al. 2024, equations 7 and 8): the step is the gradient of the divergence
-    of what is made from what the teacher makes. It is as large as the teacher's own corrections are small.
+    of what is made from what the teacher makes. In each frame it is the larger the less the teacher corrects.
     """
-    size = (made - real).abs().mean(dim=(-1, -2, -3, -4), keepdim=True)
-    step = ((fake - real) / size.clamp_min(LEAST_CORRECTION)).detach()
+    size = (made - real).abs().mean(dim=(-1, -2, -3), keepdim=True)
+    step = ((fake - real) / size.clamp_min(_LEAST_CORRECTION)).detach()
     return 0.5 * _mean((made - (made - step).detach()).square(), is_generated, weight)
 
 

@@ -321,11 +321,12 @@ class InstructNet(nn.Module):
             residuals.append(each.to_residual(tokens))
         return residuals
 
-    def expecting(self) -> list[nn.Module]:
-        """The parts that only `expect` uses."""
-        words = [] if self.embed_words is None else [self.embed_words]
-        carrying = [] if self.carry is None else [p for n, p in self.carry.named_children() if n != "embed_mean"]
-        return [*carrying, *words]
+    def parts_of_expect(self) -> list[nn.Module]:
+        """The parts that nothing but `expect` uses."""
+        words: list[nn.Module] = [] if self.embed_words is None else [self.embed_words]
+        if self.carry is None:
+            return words
+        return [*(part for part in self.carry.children() if part is not self.carry.embed_mean), *words]
 
     def start_from(self, foundation: MSDiT) -> None:
         """Copies the foundation's first blocks, and its text reading, into this network's."""

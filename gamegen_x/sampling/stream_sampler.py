@@ -24,8 +24,9 @@ from gamegen_x.sampling.stream import Standing, Stream, Words
 from gamegen_x.sampling.stream_batch import Layout, StreamBatch, conditions_of, passes
 from gamegen_x.sampling.truth import Told, Truth
 from gamegen_x.schema.trace import MAX_PLAYERS
+from gamegen_x.schema.weights_folder import DISTILLED
 
-STREAMED_KINDS = ("causal", "distilled")
+STREAMED_KINDS = ("causal", DISTILLED)
 
 
 class StreamSampler:

@@ -14,7 +14,8 @@ FORMAT = 1
 CONFIG = "config.json"
 MOST_SENTENCES = 256  # that a config.json lists; of weights that learned from more, none
 SENTENCES_NAMED = 8  # in a warning, at most
-KINDS = ("base", "causal", "distilled")
+DISTILLED = "distilled"  # looks once, and knows nothing of other times
+KINDS = ("base", "causal", DISTILLED)
 SHIPPED = (
     "weights/snowglobe-tiny, weights/snowglobe-duo, weights/snowglobe-quad and weights/vizdoom-duel come with the code"
 )

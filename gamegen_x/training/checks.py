@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from gamegen_x.config import to_dict
 from gamegen_x.data.checks import check_data
-from gamegen_x.schema.weights_folder import check_files, is_of_others, read_config
+from gamegen_x.schema.weights_folder import DISTILLED, check_files, is_of_others, read_config
 
 NETWORKS = ("vae", "text_encoder", "msdit", "instructnet", "small_decoder", "transition")
 NEEDED: Mapping[str, Sequence[str]] = {  # from the stages before
@@ -144,6 +144,8 @@ def check_weights(folder: Path, cfg: DictConfig) -> None:
             f"{folder} holds a transition network of an earlier version, which does not say what it steps; train it "
             "again (task=dynamics), or go on from a folder without it"
         )
+    if cfg.stage == "distill" and described["kind"] == DISTILLED:
+        raise ValueError(f"{folder} is distilled already, and can teach nobody; give the weights that it learned from")
     more = is_told_more(described.get("drawn_state"), to_dict(cfg.data).get("state"))
     missing = [name for name in NEEDED[cfg.stage] if name not in networks]
     if missing:

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from gamegen_x.config import build, entry_point, to_dict
 from gamegen_x.schema.action_space import ActionSpace
 from gamegen_x.schema.files import atomic_file
-from gamegen_x.schema.weights_folder import is_of_others, read_config
+from gamegen_x.schema.weights_folder import DISTILLED, is_of_others, read_config
 from gamegen_x.training.checks import ADDED_BY, NETWORKS
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def describe(cfg: DictConfig, task: Task, facts: Mapping[str, Any], made_by: Map
 
 def _kind(cfg: DictConfig) -> str:
     if cfg.stage == "distill":
-        return "distilled"
+        return DISTILLED
     return "causal" if "msdit" in cfg.task and cfg.msdit.causal else "base"
 
 

@@ -1,4 +1,4 @@
-"""FlowTask: what stages one and two share: encode, noise, predict, compare."""
+"""FlowTask: what the stages of the flow share: encode, noise, predict, compare."""
 
 # ruff: noqa: ARG002  (not every task looks at everything)
 
@@ -30,7 +30,7 @@ from gamegen_x.training.text_cache import TextCache
 
 # purposes of random draws
 NOISE, TIMES, TEXT_DROP, CONTROLS, CONTEXT_NOISE, CONTEXT_NOISE_LEVEL, OWN_NOISE, OWN_TIMES = range(8)
-STATE_DROP, SEATS, OVERDUE, OWN_CLIPS = 8, 9, 10, 11
+STATE_DROP, SEATS, OVERDUE, OWN_CLIPS, MADE_NOISE = 8, 9, 10, 11, 12
 Tokens = tuple[Float[Tensor, "b l d"], Bool[Tensor, "b l"]]
 
 
@@ -136,15 +136,8 @@ class FlowTask(Task):
 
     def losses(self, batch: Batch, moment: Moment) -> dict[str, Tensor]:
         latents = self.latents(batch)
-        num_clips, num_players, num_frames, _, height, width = latents.shape
-        shared_by = 1 if self.model.num_slots is None else num_players  # who see each other are sampled together
-        drawn = self.draw_times(
-            num_clips * num_players // shared_by, num_frames, height, width, moment.generator(TIMES)
-        )
-        time, is_generated = (
-            rearrange(value.repeat_interleave(shared_by, 0), "(b p) t -> b p t", p=num_players).to(self.device)
-            for value in (drawn.time, drawn.is_generated)
-        )
+        num_frames = latents.shape[2]
+        time, is_generated = self.times(latents, moment)
         point = point_on_flow(latents, moment.noise_like(latents, NOISE), time)
         conditions = self.conditions(batch, num_frames, moment)
         if self.past is None:
@@ -165,6 +158,21 @@ class FlowTask(Task):
             return {"loss": flow}
         surprised = surprise_at(latents, expected, counted, weight)
         return {"loss": flow + surprised, "flow": flow, "surprise": surprised}
+
+    def times(
+        self, latents: Float[Tensor, "b p t c h w"], moment: Moment
+    ) -> tuple[Float[Tensor, "b p t"], Bool[Tensor, "b p t"]]:
+        """When every frame stands, and which are generated. Who see each other are sampled together."""
+        num_clips, num_players, num_frames, _, height, width = latents.shape
+        shared_by = 1 if self.model.num_slots is None else num_players
+        drawn = self.draw_times(
+            num_clips * num_players // shared_by, num_frames, height, width, moment.generator(TIMES)
+        )
+        time, is_generated = (
+            rearrange(value.repeat_interleave(shared_by, 0), "(b p) t -> b p t", p=num_players).to(self.device)
+            for value in (drawn.time, drawn.is_generated)
+        )
+        return time, is_generated
 
     @torch.no_grad()
     def shown_past(
@@ -193,8 +201,10 @@ class FlowTask(Task):
         assert self.past is not None
         own = latents[:num_own]
         low, high = self.past.own_times
-        drawn = torch.rand(own.shape[:2], generator=moment.generator(OWN_TIMES)).to(own.device)
-        time = repeat(low + (high - low) * drawn, "b p -> b p t", t=own.shape[2])
+        clips, players, frames = own.shape[:3]
+        shape = (clips, players) if self.model.num_slots is None else (clips, 1)  # who see each other do so together
+        drawn = torch.rand(shape, generator=moment.generator(OWN_TIMES)).to(own.device).expand(clips, players)
+        time = repeat(low + (high - low) * drawn, "b p -> b p t", t=frames)
         point = point_on_flow(own, moment.noise_like(own, OWN_NOISE), time)
         for _ in range(self.past.own_passes):
             velocity = after_past(self.model, own, point.latents, time, conditions.clips(num_own))

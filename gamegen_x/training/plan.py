@@ -20,7 +20,7 @@ TRAINED = {
     "vae": ("vae", "critic"),
     "pretrain": ("text_encoder", "msdit"),
     "instruct": ("instructnet",),
-    "distill": ("msdit", "instructnet"),
+    "distill": ("instructnet",),
     "decoder": ("small_decoder",),
     "dynamics": ("transition",),
 }
@@ -68,13 +68,14 @@ def make_plan(cfg: DictConfig) -> dict[str, Any]:
     counts = {name: None if part is None else _count(part) for name, part in parts.items()}
     trained = [name for name in TRAINED[cfg.stage] if parts.get(name) is not None]
     num_trained = sum(_count(parts[name], trained_only=True) for name in trained)
-    if cfg.stage == "instruct" and cfg.task.unfreeze != "none":
+    if cfg.stage in ("instruct", "distill") and cfg.task.unfreeze != "none":
         trained.append("msdit")
         thawed = unfrozen(cast(MSDiT, parts["msdit"]), cfg.task.unfreeze)
         num_trained += sum(weight.numel() for part in thawed for weight in _weights(part))
     num_frozen = sum(count or 0 for count in counts.values()) - num_trained
-    if cfg.stage == "distill":  # its teacher, and its critic
-        num_trained, num_frozen = 2 * num_trained, num_frozen + num_trained
+    if cfg.stage == "distill":  # a teacher, and a fake score that is trained whole
+        model = sum(_count(parts[name]) for name in ("msdit", "instructnet"))
+        num_trained, num_frozen = num_trained + model, num_frozen + model
     devices = cfg.trainer.devices if isinstance(cfg.trainer.devices, int) else 1
     world_size = devices * cfg.trainer.num_nodes
     buckets = loads(cfg, parts)
@@ -160,7 +161,9 @@ def _activation_bytes(cfg: DictConfig, tokens: int) -> float:
     if not tokens:
         return 0.0
     bytes_of_value = 2 if cfg.precision == "bf16" else 4
-    num_blocks = 2 * cfg.msdit.num_pairs + (cfg.instructnet.num_blocks if cfg.stage == "instruct" else 0)
+    is_steered = cfg.stage in ("instruct", "distill")
+    num_blocks = 2 * cfg.msdit.num_pairs + (cfg.instructnet.num_blocks if is_steered else 0)
+    num_blocks *= 2 if cfg.stage == "distill" else 1  # the student's, and its fake score's
     kept = num_blocks * VALUES_KEPT_PER_FEATURE * bytes_of_value
     if cfg.task.gradient_checkpointing:  # what goes into each block, which gates make float32, and one block's own
         kept = num_blocks * BYTES_OF_FLOAT32 + VALUES_KEPT_PER_FEATURE * bytes_of_value

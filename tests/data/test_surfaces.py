@@ -17,7 +17,7 @@ SIZE = (8, 8)
 
 @pytest.fixture
 def surfaces():
-    return Surfaces(BOXES, eye_height=10.0, wall_height=40.0, picture_height=2.0, num_frequencies=WAVES)
+    return Surfaces(BOXES, eye_height=10.0, wall_height=40.0, proportion=1.0, num_frequencies=WAVES)
 
 
 def drawn(surfaces, x, y, degrees):
@@ -75,12 +75,6 @@ def test_heights_are_told_where_walls_are_and_rise_upwards(surfaces):
     assert (heights[:, walls == 0] == 0).all()
 
 
-def test_nobody_is_in_sight_behind_a_box(surfaces):
-    position = np.array([[[100, 100], [160, 100], [100, 150]]], np.float64)
-    expected = np.array([[True, False, True], [False, True, True], [True, True, True]])
-    assert (surfaces.in_sight(PLAN, position)[0] == expected).all()
-
-
 def test_a_drawer_with_surfaces_draws_the_same_before_them_and_who_is_in_sight_after(surfaces):
     settings = (3, 2, (100.0, 100.0), 100.0, WAVES, 90.0, 50.0)
     plain, more = FirstPersonDrawer(*settings), FirstPersonDrawer(*settings, surfaces)
@@ -100,4 +94,4 @@ def test_a_drawer_with_surfaces_draws_the_same_before_them_and_who_is_in_sight_a
 
 def test_eyes_in_the_floor_are_refused():
     with pytest.raises(ValueError, match=r"eyes are between the floor and the top of the walls, .* eye_height=50"):
-        Surfaces(BOXES, eye_height=50, wall_height=40, picture_height=2.0, num_frequencies=1)
+        Surfaces(BOXES, eye_height=50, wall_height=40, proportion=1.0, num_frequencies=1)

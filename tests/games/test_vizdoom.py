@@ -16,7 +16,6 @@ from gamegen_x.config import CONFIGS, build
 from gamegen_x.games.bots import Situation
 from gamegen_x.games.vizdoom_arena import arena_map, court_of, write_arena
 from gamegen_x.games.vizdoom_engine import _shared_memory
-from gamegen_x.world.floor_plan import FloorPlan
 
 pytest.importorskip("vizdoom", reason="ViZDoom is not installed: pip install 'gamegen-x[games]'")
 
@@ -208,21 +207,24 @@ def test_a_duellist_who_ran_into_something_turns_away():
     assert num_blocks in cfg.bots.habits.duel.turn_blocks
 
 
-def test_the_floor_plan_that_networks_are_told_is_what_the_engine_draws(played):
-    _, _, views, facts = played
+@pytest.fixture(scope="module")
+def told(played):
+    """The drawer of Doom's networks, and where players stood and looked in the frames of `played`."""
+    _, _, _, facts = played
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        state = build(compose("train", ["experiment=vizdoom_instruct"]).data.state)
-    surfaces, plan = (
-        state.drawer.surfaces,
-        FloorPlan(state.drawer.middle, state.drawer.half, state.drawer.surfaces.boxes),
-    )
-    place, angle = facts["position"][1:, :, :2].astype(np.float64), np.deg2rad(facts["angle"][1:].astype(np.float64))
-    drawn = surfaces.draw(plan, place, angle, 1.0, state.drawer.near, (8, 8))  # t p c h w
+        drawer = build(compose("train", ["experiment=vizdoom_instruct"]).data.state).drawer
+    return drawer, facts["position"][1:, :, :2].astype(np.float64), np.deg2rad(facts["angle"][1:].astype(np.float64))
+
+
+def test_the_floor_plan_that_networks_are_told_is_what_the_engine_draws(played, told):
+    _, _, views, facts = played
+    drawer, place, angle = told
+    drawn = drawer.surfaces.draw(drawer.plan, place, angle, 1.0, drawer.near, (8, 8))  # t p c h w
     walls, floors = drawn[:, :, 46], drawn[:, :, 47]
     cells = rearrange(views.astype(np.float64), "t p (h y) (w x) c -> t p h w (y x) c", y=8, x=8).mean(axis=4)
     is_alive = (facts["health"][1:] > 0)[..., None, None]
     sky = cells[(walls + floors == 0) & is_alive]
-    assert len(sky) > 1000
+    assert len(sky) > 500
     on_floor = (floors == 1) & is_alive
     on_floor[:, :, 4:, 3:5] = False  # where the weapon is
     x, y = (drawn[:, :, 48] * 512 + 512), (drawn[:, :, 48 + 1 + 2 * 5] * 512 + 512)
@@ -231,10 +233,32 @@ def test_the_floor_plan_that_networks_are_told_is_what_the_engine_draws(played):
     is_coloured = on_floor & ((court == 1) | (court == 2))
     assert is_coloured.sum() > 100
 
-    def fits(pictures):  # walls hide, players fire: never all
+    def fits(pictures):  # players fire: never all
         shown, colour = pictures[is_coloured], strongest[is_coloured][:, None]
         others = np.where(np.arange(3) == colour, 0, shown).max(axis=-1)
         return (np.take_along_axis(shown, colour, axis=-1)[:, 0] > 2 * others).mean()
 
     assert fits(cells) > 0.7 > fits(cells[:, :, :, ::-1]) + 0.1
     assert sky.mean() < 60 < cells[on_floor].max(axis=1).mean()
+
+
+def test_walls_begin_and_end_in_the_rows_in_which_the_engine_draws_their_edges(played, told):
+    _, _, views, _ = played
+    drawer, place, angle = told
+    height, width = views.shape[2:4]
+    told_walls = drawer.surfaces.draw(drawer.plan, place, angle, 1.0, drawer.near, (height, width))
+    nearness = rearrange(told_walls[:, :, :46, 0], "t p (two c) w -> two c t p w", two=2)[0, 0]
+    ahead = drawer.near / nearness - drawer.near
+    grey = views.astype(np.float64).mean(axis=-1)
+    edges = np.abs(grey[:, :, 1:] - grey[:, :, :-1])  # between row i and i + 1
+
+    def strength(proportion):
+        found = []
+        for above in (-drawer.surfaces.eye_height, drawer.surfaces.wall_height - drawer.surfaces.eye_height):
+            row = np.round(height / 2 - above / ahead * height / (2 * proportion)).astype(int) - 1
+            is_shown = (row >= 0) & (row < height - 1) & (ahead < 400)
+            found.append(np.take_along_axis(edges, row.clip(0, height - 2)[:, :, None], axis=2)[:, :, 0][is_shown])
+        return np.concatenate(found).mean()
+
+    told_proportion = drawer.surfaces.proportion
+    assert max((0.45, 0.5, 0.5625, told_proportion, 0.6875, 0.75, 0.8), key=strength) == told_proportion

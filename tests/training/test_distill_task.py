@@ -1,6 +1,7 @@
-"""Distillation: a student that looks once, its teacher, and a critic that knows what it makes."""
+"""Distillation: a student that looks once, its teacher, and a score that knows what it makes."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -40,29 +41,29 @@ def gradients(module):
     return [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
 
 
-def test_where_critic_and_teacher_agree_a_student_goes_nowhere(tmp_path, batch):
-    task = make_task(tmp_path)
+def test_where_fake_score_and_teacher_agree_a_student_goes_nowhere(tmp_path, batch):
+    task = make_task(tmp_path, "task.instruction_guidance=1")
     assert task.losses(batch, MOMENT)["matched"] < 1e-9  # of which rounding is all
     with torch.no_grad():
-        for parameter in task.critic.parameters():
+        for parameter in task.fake_score.parameters():
             parameter += 0.02 * torch.randn_like(parameter)
     losses = task.losses(batch, MOMENT)
     assert losses["matched"] > 1e-4
     losses["matched"].backward()
     assert any(gradient.abs().max() > 0 for gradient in gradients(task.model))
-    assert gradients(task.critic) == gradients(task.teacher) == []
+    assert gradients(task.fake_score) == gradients(task.teacher) == []
 
 
-def test_a_critic_learns_from_what_the_student_makes_alone(tmp_path, batch):
+def test_a_fake_score_learns_from_what_the_student_makes_alone(tmp_path, batch):
     task = make_task(tmp_path)
     losses = task.losses(batch, MOMENT)
-    losses["critic"].backward(retain_graph=True)
+    losses["fake_score"].backward(retain_graph=True)
     assert gradients(task.model) == []
-    assert any(gradient.abs().max() > 0 for gradient in gradients(task.critic))
+    assert any(gradient.abs().max() > 0 for gradient in gradients(task.fake_score))
     losses["truth"].backward()
     assert any(gradient.abs().max() > 0 for gradient in gradients(task.model))
     assert torch.equal(
-        losses["loss"], losses["matched"] + 0.5 * losses["truth"] + losses["critic"] + losses["surprise"]
+        losses["loss"], losses["matched"] + 0.5 * losses["truth"] + losses["fake_score"] + losses["surprise"]
     )
 
 
@@ -78,8 +79,33 @@ def test_every_trained_parameter_learns_and_the_teacher_stays(tmp_path, batch):
     assert all(torch.equal(value, taught[name]) for name, value in task.teacher.state_dict().items())
 
 
-def test_matching_finds_the_modes_of_a_distribution_where_a_mean_square_finds_their_mean():
-    """Two ways on, -1 and 1, each as likely. Scores are known exactly: nothing here is a network."""
+def test_a_guided_teacher_is_led_by_what_was_said_and_by_nothing_else(tmp_path, batch):
+    plain, led = (make_task(tmp_path, f"task.instruction_guidance={scale}") for scale in (1, 3))
+    said = replace(batch, instructions=["Night falls."] * 4, instruction_starts=torch.zeros(4))
+    quiet = replace(batch, instructions=[""] * 4)
+    assert led.losses(said, MOMENT)["matched"] > 100 * plain.losses(said, MOMENT)["matched"]
+    assert led.losses(quiet, MOMENT)["matched"] < 1e-9
+
+
+def test_student_and_fake_score_are_optimized_alike(tmp_path):
+    task = make_task(tmp_path)
+    group_of = {
+        id(parameter): number
+        for number, group in enumerate(task.configure_optimizers()["optimizer"].param_groups)
+        for parameter in group["params"]
+    }
+    students = dict(task.model.named_parameters())
+    pairs = [
+        (group_of[id(students[name])], group_of[id(parameter)])
+        for name, parameter in task.fake_score.named_parameters()
+        if parameter.requires_grad
+    ]
+    assert len({ours for ours, _ in pairs}) > 1
+    assert all(ours == theirs for ours, theirs in pairs)
+
+
+def test_matching_finds_the_modes_of_a_distribution():
+    """Two ways on, -1 and 1, each as likely, of which 0 is the mean. Scores are known exactly: here is no network."""
     generator = torch.Generator().manual_seed(0)
     made = (0.1 * torch.randn(256, generator=generator)).requires_grad_()
 
@@ -93,8 +119,8 @@ def test_matching_finds_the_modes_of_a_distribution_where_a_mean_square_finds_th
         points = time * made.detach() + (1 - time) * torch.randn(256, generator=generator)
         real = data_seen(points, time, torch.tensor([-1.0, 1.0]))
         fake = data_seen(points, time, made.detach())
-        shaped = [value.view(1, 256, 1, 1, 1) for value in (made, real, fake)]
-        loss = distribution_matching_loss(*shaped, torch.ones(1, 256, dtype=torch.bool))
+        shaped = [value.view(1, 1, 1, 16, 16) for value in (made, real, fake)]
+        loss = distribution_matching_loss(*shaped, torch.ones(1, 1, dtype=torch.bool))
         (gradient,) = torch.autograd.grad(loss, made)
         with torch.no_grad():
             made -= 0.02 * 256 * gradient
@@ -116,9 +142,11 @@ def test_matching_counts_what_is_generated_and_weighs_it():
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("task.compared_times=[0.6, 0.2]", "compared_times are two times from 0 to below 1, got"),
-        ("task.truth_weight=-1", "truth_weight is at least 0, got -1"),
-        ("task.past=null", "a student learns on its own play, and past is null"),
+        ("task.truth_weight=-1", "truth_weight is at least 0 and instruction_guidance at least 1, got -1"),
+        ("task.instruction_guidance=0", "instruction_guidance at least 1, got 0.5 and 0"),
+        ("task.past=null", r"a student learns on its own play, .* got None"),
+        ("past.own_share=0", r"past.own_share above 0 .* got .*own_share=0"),
+        ("past.own_times=[0.0, 0.5]", r"past.own_times=\[0.0, 0.0\], got"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(tmp_path, override, said):

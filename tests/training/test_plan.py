@@ -29,7 +29,13 @@ def test_paper_stages_fit_their_accelerators_by_gradient_checkpointing_alone(sta
 
 @pytest.mark.parametrize(
     ("task", "trained"),
-    [("vae", "vae"), ("decoder", "small_decoder"), ("pretrain", "msdit"), ("instruct", "instructnet")],
+    [
+        ("vae", "vae"),
+        ("decoder", "small_decoder"),
+        ("pretrain", "msdit"),
+        ("instruct", "instructnet"),
+        ("distill", "msdit"),
+    ],
 )
 def test_every_stage_has_a_plan_that_says_where_its_clips_are_from(task, trained, capsys):
     print_plan(composed(f"task={task}"))

@@ -37,8 +37,16 @@ def test_along_the_axes_too():
     np.testing.assert_allclose(PLAN.distances(places, ways), [10, 10, 50, 90])
 
 
-def test_who_is_off_the_map_sees_nothing_of_it():
-    assert PLAN.distances(np.array([[-5.0, 50.0]]), np.array([[-1.0, 0.0]])) == 0
+@pytest.mark.parametrize("place", [(-5.0, 50.0), (-5.0, 10.0), (105.0, 105.0), (30.0, 30.0)])
+@pytest.mark.parametrize("way", [(-1.0, 0.0), (1.0, 0.0), (0.0, 1.0), (0.6, -0.8)])
+def test_who_is_off_the_map_or_in_a_box_sees_nothing(place, way):
+    assert PLAN.distances(np.array(place), np.array(way)) == 0
+
+
+def test_nobody_is_in_sight_behind_a_box():
+    places = np.array([[[10, 50], [50, 50], [10, 90]]], np.float64)
+    expected = np.array([[True, False, True], [False, True, True], [True, True, True]])
+    assert (PLAN.in_sight(places)[0] == expected).all()
 
 
 def test_a_box_that_is_none_is_refused():
