@@ -22,6 +22,7 @@ from gamegen_x.world.proximity import near_in_blocks
 DRAWERS = (
     "gamegen_x.data.state.",
     "gamegen_x.data.first_person.",
+    "gamegen_x.data.surfaces.",
     "gamegen_x.games.snowglobe_map.",
 )  # that a config of foreign weights may name
 SEEN = ("screen_xy", "visible")  # the facts that every game with several players records
@@ -124,8 +125,7 @@ def drawing_of(described: Mapping[str, Any], spatial_factor: int) -> Drawing | N
     drawn = described.get("drawn_state")
     if drawn is None:
         return None
-    named = [str(drawn.get("_target_")), str(drawn["drawer"].get("_target_"))]
-    foreign = [name for name in named if not name.startswith(DRAWERS)]
+    foreign = [name for name in _targets(drawn) if not name.startswith(DRAWERS)]
     if foreign:
         raise ValueError(f"weights may be told of a world by {list(DRAWERS)} only, their config names {foreign}")
     if drawn.get("channels") is None:  # drawn for others than the networks, such as the loss around players
@@ -133,6 +133,14 @@ def drawing_of(described: Mapping[str, Any], spatial_factor: int) -> Drawing | N
     picture = (int(described["height"]), int(described["width"]))
     size = (picture[0] // spatial_factor, picture[1] // spatial_factor)
     return Drawing(build(drawn), size, picture)
+
+
+def _targets(described: Any) -> list[str]:
+    """Every `_target_`, however deep; a drawing and its drawer must have one."""
+    if not isinstance(described, Mapping):
+        return [name for one in described for name in _targets(one)] if isinstance(described, list) else []
+    own = [str(described.get("_target_"))] if {"_target_", "drawer"} & set(described) else []
+    return own + [name for value in described.values() for name in _targets(value)]
 
 
 @dataclass(frozen=True)

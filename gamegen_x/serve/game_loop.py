@@ -148,8 +148,8 @@ class GameLoop:
         """First what is encoded at once; then what takes longer, each view and tier in a thread of its own."""
         here = [(each, each.view(self.room.here), self._tier(each)) for each in self.viewers if each.seat.is_here]
         due = [(viewer, view, tier) for viewer, view, tier in here if self.num_drawn % tier.every == 0]
-        quick = [one for one in due if not one[2].is_slow]
-        slow = [one for one in due if one[2].is_slow]
+        quick = [(viewer, view, tier) for viewer, view, tier in due if not tier.is_slow]
+        slow = [(viewer, view, tier) for viewer, view, tier in due if tier.is_slow]
         self._hand_over(quick, block, pictures, reflects)
         to_encode = {(view, tier) for _, view, tier in slow}
         await asyncio.gather(*(asyncio.to_thread(pictures.payload, view, tier) for view, tier in to_encode))

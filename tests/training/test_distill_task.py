@@ -9,14 +9,17 @@ from hydra.errors import InstantiationException
 
 from gamegen_x.config import build
 from gamegen_x.diffusion.flow import distribution_matching_loss
+from gamegen_x.models.weights import load_network
 from gamegen_x.sampling.networks import Networks
 from gamegen_x.sampling.stream_sampler import StreamSampler
+from gamegen_x.training.checks import check_run
 from gamegen_x.training.randomness import Moment
 from gamegen_x.training.run import run
 from tests.training.small_run import configure
 from tests.training.train_command import WITHOUT_WEIGHTS
 
 MOMENT = Moment(0, 0, 0, 0)
+SHORT = ["steps=2", "trainer.val_check_interval=2", "sampler.window=2"]
 
 
 def make_task(folder, *overrides):
@@ -154,19 +157,49 @@ def test_settings_that_make_no_sense_are_refused(tmp_path, override, said):
         make_task(tmp_path, override)
 
 
-def test_distilled_weights_say_so_and_play(tmp_path):
-    short = ["steps=2", "trainer.val_check_interval=2", "sampler.window=2"]
+@pytest.fixture(scope="module")
+def instruct(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("before")
     weights = None
-    for stage in ("vae", "pretrain", "instruct", "distill"):
+    for stage in ("vae", "pretrain", "instruct"):
         before = [] if weights is None else [f"weights={weights}"]
-        cfg = configure(tmp_path, f"task={stage}", f"output={tmp_path / stage}", *short, *before)
-        weights = run(cfg, "the command")
+        weights = run(configure(folder, f"task={stage}", f"output={folder / stage}", *SHORT, *before), "the command")
+    return weights
+
+
+def distill(folder, weights, *overrides):
+    return run(configure(folder, "task=distill", f"weights={weights}", *SHORT, *overrides), "the command")
+
+
+def test_distilled_weights_say_so_play_and_teach_nobody(tmp_path, instruct):
+    weights = distill(tmp_path, instruct)
     networks = Networks.load(weights)
     assert networks.kind == "distilled"
-    assert networks.sampler_settings.num_steps == 1
+    assert (networks.sampler_settings.num_steps, networks.sampler_settings.instruction_guidance) == (1, 1)
     live = {"num_slots": 2, "undo_ticks": 1, "precision": "fp32", "uses_small_decoder": False, "pass_players": 1.0}
     sampler = StreamSampler(networks, networks.sampler_settings, **live)
     stream = sampler.start("a world", 0, 1)
     keys = torch.zeros(2, networks.vae.temporal_factor, networks.action_space.num_keys)
     (frames,) = sampler.step([stream], [keys])
     assert frames.shape[:3] == (2, networks.vae.temporal_factor, 3)
+    with pytest.raises(ValueError, match=r"is distilled already, and can teach nobody"):
+        check_run(configure(tmp_path / "again", "task=distill", f"weights={weights}"))
+
+
+def test_a_distillation_that_goes_on_ends_as_one_that_was_not_interrupted(tmp_path, instruct):
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    long = ["steps=4", "schedule=constant"]
+    expected = distill(whole, instruct, *long)
+    distill(halves, instruct, "schedule=constant")
+    found = distill(halves, instruct, *long, "resume=true")
+    for name in ("msdit", "instructnet"):
+        before, after = (load_network(folder, name).state_dict() for folder in (expected, found))
+        assert all(torch.equal(before[key], after[key]) for key in before), name
+
+
+def test_players_who_see_each_other_are_compared_at_the_same_times(tmp_path):
+    choices = ["data.dataset.num_players=2", "data.views=all", "players=identity"]
+    task = make_task(tmp_path, *choices)
+    time, _ = task.times(torch.zeros(3, 2, 2, 4, 2, 2), MOMENT)
+    assert torch.equal(time[:, 0], time[:, 1])
+    assert len(time.unique()) > 1
