@@ -124,11 +124,11 @@ class Stream:
         return len(self._log) - 1
 
     def undo_bytes(self) -> int:
-        """What the log holds beyond the stream itself."""
+        """What the log holds beyond the stream itself, without empty slots."""
         rings = sum(old.nbytes for tick in self._log for _, _, old in tick.overwritten)
         now = {id(part) for part in self.standing.parts}
         parts = {id(part): part.nbytes for tick in self._log for part in tick.standing.parts}
-        return rings + sum(size for part, size in parts.items() if part not in now)
+        return rings + sum(size for part, size in parts.items() if part not in now) * len(self.slots) // self.num_slots
 
     def snapshot_bytes(self) -> int:
         """What a copy of the players' memory would hold, without empty slots."""
