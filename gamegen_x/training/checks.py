@@ -144,8 +144,11 @@ def check_weights(folder: Path, cfg: DictConfig) -> None:
             f"{folder} holds a transition network of an earlier version, which does not say what it steps; train it "
             "again (task=dynamics), or go on from a folder without it"
         )
-    if cfg.stage == "distill" and described["kind"] == DISTILLED:
-        raise ValueError(f"{folder} is distilled already, and can teach nobody; give the weights that it learned from")
+    if cfg.stage in ("pretrain", "instruct", "distill") and described["kind"] == DISTILLED:
+        raise ValueError(
+            f"{folder} is distilled: it knows one look only, can teach nobody and learns no flow; "
+            "give the weights that it learned from"
+        )
     more = is_told_more(described.get("drawn_state"), to_dict(cfg.data).get("state"))
     missing = [name for name in NEEDED[cfg.stage] if name not in networks]
     if missing:
@@ -169,9 +172,16 @@ def check_weights(folder: Path, cfg: DictConfig) -> None:
                 shown = "; ".join(differing[:3])
                 raise ValueError(
                     f"{folder} holds a {name} of another preset: {shown} (weights, then this run); "
-                    f"choose the same with {name}=<preset>, or other weights"
+                    f"choose the same with {_chooses(name, differing)}, or other weights"
                 )
             check_files(folder, {name: networks[name]})
+
+
+def _chooses(name: str, differing: Sequence[str]) -> str:
+    """What decides on the first thing in which networks differ."""
+    return next(
+        (f"{group}=..." for group in ("state", "players") if differing[0].startswith(group)), f"{name}=<preset>"
+    )
 
 
 def with_fewer_blocks(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -96,6 +96,7 @@ def find_start(cfg: DictConfig, output: Path) -> Checkpoint | None:
     if checkpoint is None:
         begin(cfg, output, 0)
         say_what_is_told_differently(cfg)
+        say_who_teaches_little(cfg)
     return checkpoint
 
 
@@ -123,6 +124,16 @@ def say_what_is_told_differently(cfg: DictConfig) -> None:
     drawn, draws = before.get("drawn_state"), to_dict(cfg.data).get("state")
     for line in differences(drawn, draws, "data.state") if drawn and draws else ():
         print(f"warning: {cfg.weights} learned from another setting than this run's: {line}", file=sys.stderr)
+
+
+def say_who_teaches_little(cfg: DictConfig) -> None:
+    """A teacher that looks once a frame itself may be wanted; nobody should wonder why nothing came of it."""
+    if cfg.stage == "distill" and cfg.weights is not None and read_config(cfg.weights)["sampler"]["num_steps"] == 1:
+        print(
+            f"warning: {cfg.weights} look once at a frame already, and learned for it; a teacher that looks more often "
+            "(weights/snowglobe-tiny) has more to teach",
+            file=sys.stderr,
+        )
 
 
 def export(

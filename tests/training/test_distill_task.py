@@ -1,6 +1,7 @@
 """Distillation: a student that looks once, its teacher, and a score that knows what it makes."""
 
 import copy
+import json
 from dataclasses import replace
 
 import pytest
@@ -182,8 +183,23 @@ def test_distilled_weights_say_so_play_and_teach_nobody(tmp_path, instruct):
     keys = torch.zeros(2, networks.vae.temporal_factor, networks.action_space.num_keys)
     (frames,) = sampler.step([stream], [keys])
     assert frames.shape[:3] == (2, networks.vae.temporal_factor, 3)
-    with pytest.raises(ValueError, match=r"is distilled already, and can teach nobody"):
-        check_run(configure(tmp_path / "again", "task=distill", f"weights={weights}"))
+    for stage in ("pretrain", "instruct", "distill"):
+        with pytest.raises(ValueError, match=r"is distilled: it knows one look only"):
+            check_run(configure(tmp_path / "again", f"task={stage}", f"weights={weights}"))
+
+
+def test_a_teacher_that_looks_once_is_told_so(tmp_path, instruct, capsys):
+    before = (instruct / "config.json").read_text()
+    distill(tmp_path / "often", instruct)
+    assert "has more to teach" not in capsys.readouterr().err
+    once = json.loads(before)
+    once["sampler"]["num_steps"] = 1
+    (instruct / "config.json").write_text(json.dumps(once))
+    try:
+        distill(tmp_path / "once", instruct)
+    finally:
+        (instruct / "config.json").write_text(before)
+    assert "look once at a frame already" in capsys.readouterr().err
 
 
 def test_a_distillation_that_goes_on_ends_as_one_that_was_not_interrupted(tmp_path, instruct):
