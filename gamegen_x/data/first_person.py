@@ -12,7 +12,7 @@ import numpy.typing as npt
 from jaxtyping import Float
 
 from gamegen_x.data.surfaces import Surfaces
-from gamegen_x.world.drawing import draw_places
+from gamegen_x.world.drawing import draw_places, waves
 from gamegen_x.world.facts import Facts
 from gamegen_x.world.floor_plan import FloorPlan
 
@@ -66,11 +66,14 @@ class FirstPersonDrawer:
     ) -> Float[np.ndarray, "p t c h w"]:
         position = np.asarray(facts["position"], np.float64)[..., :2]
         angle = np.deg2rad(np.asarray(facts["angle"], np.float64))
-        drawn = [self._in_latents(self._rays(position, angle, size)), *self._others(position, angle, size)]
+        ahead, aside = self._towards(position, angle)
+        draw_others = self._where_others_are(ahead, aside, size)
+        others = [draw_others(values) for values in self._of_others(ahead, angle)]
+        drawn = [self._in_latents(self._rays(position, angle, size)), *others]
         if self.surfaces is not None:
             of_map = self.surfaces.draw(self.plan, position, angle, self._reach, self.near, size)
             in_sight = self.plan.in_sight(position).astype(np.float64)
-            drawn += [self._in_latents(of_map), self._where_others_are(position, angle, size)(in_sight)]
+            drawn += [self._in_latents(of_map), draw_others(in_sight)]
         return np.concatenate(drawn, axis=2, dtype=np.float32)
 
     def _in_latents(self, frames: Float[np.ndarray, "t p c h w"]) -> Float[np.ndarray, "p t_latent c_latent h w"]:
@@ -84,29 +87,24 @@ class FirstPersonDrawer:
         height, width = size
         across = ((np.arange(width) + 0.5) / width * 2 - 1) * self._reach
         looks = angle[..., None] - np.arctan(across)  # t p w: to the right is clockwise
-        place = (position - np.asarray(self.middle)) / self.half
-        waves = place[..., None] * np.pi * 2.0 ** np.arange(self.num_frequencies)
-        of_place = np.concatenate([place[..., None], np.sin(waves), np.cos(waves)], axis=-1).reshape(*angle.shape, -1)
+        of_place = waves((position - np.asarray(self.middle)) / self.half, self.num_frequencies)
         columns = np.stack([np.cos(looks), np.sin(looks)], axis=2)  # t p 2 w
         wide = np.broadcast_to(of_place[..., None], (*of_place.shape, width))
         channels = np.concatenate([columns, wide], axis=2)[..., None, :]
         return np.broadcast_to(channels, (*channels.shape[:3], height, width))
 
-    def _others(
-        self, position: npt.NDArray[np.float64], angle: npt.NDArray[np.float64], size: tuple[int, int]
-    ) -> list[Float[np.ndarray, "p t c h w"]]:
-        draw = self._where_others_are(position, angle, size)
-        ahead, _ = self._towards(position, angle)
+    def _of_others(
+        self, ahead: Float[np.ndarray, "t p q"], angle: npt.NDArray[np.float64]
+    ) -> Sequence[Float[np.ndarray, "t p q"]]:
+        """What is told of every player where another one sees it."""
         faces = angle[:, None] - angle[:, :, None]
-        told = (np.ones_like(faces), self.near / (self.near + np.maximum(ahead, 0)), np.cos(faces), np.sin(faces))
-        return [draw(values) for values in told]
+        return np.ones_like(faces), self.near / (self.near + np.maximum(ahead, 0)), np.cos(faces), np.sin(faces)
 
     def _where_others_are(
-        self, position: npt.NDArray[np.float64], angle: npt.NDArray[np.float64], size: tuple[int, int]
+        self, ahead: Float[np.ndarray, "t p q"], aside: Float[np.ndarray, "t p q"], size: tuple[int, int]
     ) -> Callable[[npt.NDArray[np.float64]], Float[np.ndarray, "p t c h w"]]:
         """Draws values `[t p q]` where player p would see player q if no wall were between."""
         height, width = size
-        ahead, aside = self._towards(position, angle)
         across = aside / np.maximum(ahead, 1e-6) / self._reach
         is_drawn = (ahead > 0) & (np.abs(across) < 2)  # a body's middle may be outside while its shoulder is not
         x = (np.where(is_drawn, across, 0) + 1) / 2 * width - 0.5

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Bool, Float
 
+from gamegen_x.world.drawing import waves
 from gamegen_x.world.floor_plan import FloorPlan
 
 Numbers = npt.NDArray[np.float64]
@@ -98,10 +99,7 @@ class Surfaces:
         return (height >= 0) & (height <= self.wall_height), height < 0
 
     def _waves(self, plan: FloorPlan, places: Float[np.ndarray, "*any 2"]) -> Float[np.ndarray, "*any c"]:
-        halves = (places - np.asarray(plan.middle)) / plan.half
-        angles = halves[..., None] * np.pi * 2.0 ** np.arange(self.num_frequencies)
-        waves = np.concatenate([halves[..., None], np.sin(angles), np.cos(angles)], axis=-1)
-        return waves.reshape(*places.shape[:-1], -1)
+        return waves((places - np.asarray(plan.middle)) / plan.half, self.num_frequencies)
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,14 @@ def draw_places(
     return grid.reshape(num_players, num_latents, frames_per_latent * num_slots, *size)
 
 
+def waves(halves: npt.NDArray[np.float64], num_frequencies: int) -> npt.NDArray[np.float64]:
+    """Places `[... 2]` in halves of a map, and sines and cosines of so many waves of each, the longest as long as the
+    map: `[... 2 * (1 + 2 * num_frequencies)]`, all of x first."""
+    angles = halves[..., None] * np.pi * 2.0 ** np.arange(num_frequencies)
+    parts = np.concatenate([halves[..., None], np.sin(angles), np.cos(angles)], axis=-1)
+    return parts.reshape(*halves.shape[:-1], -1)
+
+
 def to_halves(pixels: npt.NDArray[Any], picture: tuple[int, int]) -> npt.NDArray[np.float32]:
     """Places (x, y) in pixels as halves of a picture of this height and width, from its middle; float32.
 

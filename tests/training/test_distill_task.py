@@ -8,7 +8,6 @@ import pytest
 import torch
 from hydra.errors import InstantiationException
 
-from gamegen_x.config import build
 from gamegen_x.diffusion.flow import distribution_matching_loss
 from gamegen_x.models.weights import load_network
 from gamegen_x.sampling.networks import Networks
@@ -16,7 +15,7 @@ from gamegen_x.sampling.stream_sampler import StreamSampler
 from gamegen_x.training.checks import check_run
 from gamegen_x.training.randomness import Moment
 from gamegen_x.training.run import run
-from tests.training.small_run import configure
+from tests.training.small_run import configure, first_batch, stirred_task
 from tests.training.train_command import WITHOUT_WEIGHTS
 
 MOMENT = Moment(0, 0, 0, 0)
@@ -24,21 +23,14 @@ SHORT = ["steps=2", "trainer.val_check_interval=2", "sampler.window=2"]
 
 
 def make_task(folder, *overrides):
-    torch.manual_seed(0)
-    task = build(configure(folder, "task=distill", *WITHOUT_WEIGHTS, *overrides).task)
-    with torch.no_grad():
-        for parameter in task.model.parameters():
-            parameter += 0.02 * torch.randn_like(parameter)  # an untrained model predicts nothing
+    task = stirred_task(folder, "task=distill", *WITHOUT_WEIGHTS, *overrides)
     task.weights_loaded({"msdit", "instructnet"})
     return task
 
 
 @pytest.fixture
 def batch(tmp_path):
-    data = build(configure(tmp_path, "task=distill", *WITHOUT_WEIGHTS, "data.batch_size=4").data)
-    data.prepare_data()
-    data.setup("fit")
-    return next(iter(data.train_dataloader()))
+    return first_batch(tmp_path, "task=distill", *WITHOUT_WEIGHTS, "data.batch_size=4")
 
 
 def gradients(module):

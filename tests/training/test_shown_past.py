@@ -6,31 +6,22 @@ import pytest
 import torch
 from hydra.errors import InstantiationException
 
-from gamegen_x.config import build
 from gamegen_x.diffusion.flow import data_at_end, point_on_flow
 from gamegen_x.training.flow_task import OWN_NOISE, FlowTask, ShownPast
 from gamegen_x.training.randomness import Moment
-from tests.training.small_run import configure
+from tests.training.small_run import first_batch, stirred_task
 from tests.training.train_command import WITHOUT_WEIGHTS
 
 MOMENT = Moment(0, 0, 0, 0)
 
 
 def make_task(folder, *overrides) -> FlowTask:
-    torch.manual_seed(0)
-    task = build(configure(folder, "task=pretrain", *WITHOUT_WEIGHTS, *overrides).task)
-    with torch.no_grad():
-        for parameter in task.model.parameters():
-            parameter += 0.02 * torch.randn_like(parameter)  # an untrained model predicts nothing
-    return task
+    return stirred_task(folder, "task=pretrain", *WITHOUT_WEIGHTS, *overrides)
 
 
 @pytest.fixture
 def batch(tmp_path):
-    data = build(configure(tmp_path, "task=pretrain", *WITHOUT_WEIGHTS, "data.batch_size=4").data)
-    data.prepare_data()
-    data.setup("fit")
-    return next(iter(data.train_dataloader()))
+    return first_batch(tmp_path, "task=pretrain", *WITHOUT_WEIGHTS, "data.batch_size=4")
 
 
 def seen(task, batch):
@@ -122,10 +113,7 @@ def test_shares_and_times_of_a_past_are_checked():
 
 def test_passes_over_all_frames_at_once_end_in_the_rollout_that_goes_frame_by_frame(tmp_path):
     longer = ["data.num_frames=16", "data.batch_size=2"]  # four latent frames
-    data = build(configure(tmp_path, "task=pretrain", *WITHOUT_WEIGHTS, *longer).data)
-    data.prepare_data()
-    data.setup("fit")
-    batch = next(iter(data.train_dataloader()))
+    batch = first_batch(tmp_path, "task=pretrain", *WITHOUT_WEIGHTS, *longer)
     own = ["past.own_share=1.0", "past.own_times=[0.0, 0.0]"]
     once, twice, whole = (
         seen(make_task(tmp_path, *longer, *own, f"past.own_passes={passes}"), batch)[1] for passes in (1, 2, 4)
