@@ -213,7 +213,8 @@ class ModelProcess:
 
     def _read(self, pipe: Pipe, loop: asyncio.AbstractEventLoop, ended: asyncio.Event) -> None:
         """In a thread: passes on what the process says, until it says no more."""
-        with contextlib.suppress(EOFError, OSError, RuntimeError):  # RuntimeError: the loop was closed
+        # RuntimeError: the loop was closed. TypeError: the pipe was, while half of a message was read (as in _write)
+        with contextlib.suppress(EOFError, OSError, RuntimeError, TypeError):
             while True:
                 loop.call_soon_threadsafe(self._heard, pipe, pipe.recv())
         with contextlib.suppress(RuntimeError):
